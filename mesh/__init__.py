@@ -1,0 +1,57 @@
+"""Mesh: a gRPC inference mesh. What a node's author needs; everything else has its own package."""
+
+from mesh.context import Context
+from mesh.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    MeshError,
+    NodeContractError,
+    NodeFailed,
+    NotFound,
+    Overloaded,
+    PlacementError,
+    RequestError,
+    SetupError,
+    TopologyError,
+    Unavailable,
+)
+from mesh.handler import Branches, Handler, Layer, stack
+from mesh.node import Aggregate, ModelFile, Node, Predict, Preprocess
+from mesh.signature import Signature, TensorSpec
+from mesh.tensors import DATATYPES, Array, Datatype, Tensors
+from mesh.units import Duration, Size
+
+__all__ = [
+    "DATATYPES",
+    "Aggregate",
+    "Array",
+    "Branches",
+    "Cancelled",
+    "Context",
+    "Datatype",
+    "DeadlineExceeded",
+    "Duration",
+    "Handler",
+    "InvalidInput",
+    "Layer",
+    "MeshError",
+    "ModelFile",
+    "Node",
+    "NodeContractError",
+    "NodeFailed",
+    "NotFound",
+    "Overloaded",
+    "PlacementError",
+    "Predict",
+    "Preprocess",
+    "RequestError",
+    "SetupError",
+    "Signature",
+    "Size",
+    "TensorSpec",
+    "Tensors",
+    "TopologyError",
+    "Unavailable",
+    "stack",
+]

@@ -1,0 +1,155 @@
+"""`Context`: what travels beside the tensors of one request, and the `Clock` it is measured by.
+
+A deadline is one absolute instant for the whole request: a graph of five nodes with 100 ms has 100 ms, not five times
+that. It crosses a link as the time that remains, because clocks of two hosts do not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from mesh.errors import DeadlineExceeded
+
+__all__ = ["Clock", "Context", "NodeTiming", "Parameter", "SystemClock", "Timer"]
+
+Parameter = bool | int | float | str
+"""A request parameter: one of the four scalar kinds of the Open Inference Protocol."""
+
+T = TypeVar("T")
+
+
+class Timer(Protocol):
+    """Something planned on a clock, as `asyncio.TimerHandle` is."""
+
+    def cancel(self) -> None:
+        """Forget it; harmless when it has already run."""
+        ...
+
+
+class Clock(Protocol):
+    """Where time comes from; `mesh.testing.ManualClock` is the other one."""
+
+    def now(self) -> float:
+        """Seconds since some fixed instant; never goes back."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Run `callback` on the event loop once `now() >= when`."""
+        ...
+
+
+class SystemClock:
+    """The monotonic clock of the machine, with timers of the running event loop."""
+
+    def now(self) -> float:
+        """Seconds, from `time.monotonic`."""
+        return time.monotonic()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Run `callback` on the running event loop once `now() >= when`."""
+        return asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), callback)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTiming:
+    """Where one node's share of a request went. All durations in seconds."""
+
+    node: str
+    worker: str = ""
+    """The worker that ran it; empty in a mesh without workers."""
+    pid: int = 0
+    """The operating system's process id of that worker."""
+    rows: int = 0
+    queue_s: float = 0.0
+    """Waiting in the node's own layers: admission and batching."""
+    compute_s: float = 0.0
+    """Inside the node's verb (for a row that shared a batch: the whole batch's time)."""
+    wire_s: float = 0.0
+    """Between the caller and the worker, both ways: zero where the node ran in the caller's process."""
+
+
+# One random prefix a process and a counter: unique without asking the operating system for every request.
+_PREFIX = os.urandom(6).hex()
+_COUNTER = itertools.count(1)
+
+
+def new_request_id() -> str:
+    """A request id that no other process of this mesh makes."""
+    return f"{_PREFIX}-{next(_COUNTER):x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a handler knows of the request besides its tensors."""
+
+    request_id: str = field(default_factory=new_request_id)
+    deadline: float | None = None
+    """Instant on `clock` by which the answer must be there; None where nobody set one."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict[str, Parameter])
+    """What the caller sent beside the tensors."""
+    timings: list[NodeTiming] | None = None
+    """Filled by the nodes as they finish, where the caller asked for a report; else None."""
+    clock: Clock = SYSTEM_CLOCK
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, below zero when it has passed; None where there is no deadline."""
+        return None if self.deadline is None else self.deadline - self.clock.now()
+
+    def check_deadline(self) -> None:
+        """Refuse to start work whose time has run out.
+
+        Raises:
+            DeadlineExceeded: The deadline has passed.
+        """
+        if self.deadline is not None and self.clock.now() >= self.deadline:
+            raise DeadlineExceeded("the deadline passed before the work began", request_id=self.request_id)
+
+    def within(self, seconds: float) -> Context:
+        """The same request with at most `seconds` left."""
+        latest = self.clock.now() + seconds
+        if self.deadline is not None and self.deadline <= latest:
+            return self
+        return replace(self, deadline=latest)
+
+    async def run(self, work: Awaitable[T]) -> T:
+        """Await `work`, but no longer than the deadline.
+
+        Raises:
+            DeadlineExceeded: The deadline passed first; `work` was cancelled.
+        """
+        if self.deadline is None:
+            return await work
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover - an await outside any task has nobody to cancel
+            return await work
+        before = task.cancelling()
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        timer = self.clock.call_at(self.deadline, expire)
+        try:
+            result = await work
+        except asyncio.CancelledError:
+            # Ours alone: a caller's own cancellation that came as well must go on up.
+            if expired and task.uncancel() <= before:
+                raise DeadlineExceeded("the deadline passed", request_id=self.request_id) from None
+            raise
+        finally:
+            timer.cancel()
+        if expired and task.uncancel() <= before:
+            # The answer and the deadline met in the same turn of the loop: the answer is late.
+            raise DeadlineExceeded("the deadline passed", request_id=self.request_id)
+        return result

@@ -1,0 +1,129 @@
+"""`Node`: the only thing a user writes.
+
+A node is a plain class with a keyword-only constructor (its `with:` block in the topology file), an async context
+manager for load and unload, and one verb by kind. It can be built and called in a REPL with no mesh around it:
+
+    class Scale(Preprocess):
+        signature = Signature.parse("x: FP32[rows, n] -> x: FP32[rows, n]")
+
+        def __init__(self, *, divide_by: float) -> None:
+            self._divide_by = np.float32(divide_by)
+
+        async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+            return Tensors({"x": inputs["x"] / self._divide_by})
+
+It knows no transport, no batching and no neighbour. What it is given is read-only; row i of what it gives answers row
+i of what it was given. It raises `InvalidInput` for what the caller did wrong; anything else that it raises becomes
+`NodeFailed`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from mesh.context import Context
+from mesh.handler import Branches
+from mesh.signature import Signature, TensorSpec
+from mesh.tensors import Tensors
+
+__all__ = ["KINDS", "Aggregate", "Kind", "ModelFile", "Node", "Predict", "Preprocess", "kind_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelFileMark:
+    """Marks a constructor argument as a path under the topology's model root."""
+
+
+ModelFile = Annotated[Path, _ModelFileMark()]
+"""Annotate a constructor argument with this: the compiler gives it a path inside the model root, or refuses."""
+
+
+class Node(ABC):
+    """What every kind shares."""
+
+    kind: ClassVar[str]
+    """`preprocess`, `predict` or `aggregate`."""
+    signature: Signature
+    """What it takes and gives; a class attribute, or a property that may read a model file."""
+    version: str = "1"
+    """Declared by the author, raised whenever answers may change."""
+
+    async def __aenter__(self) -> Self:
+        """Load: open the model, warm it up. The node is ready when this returns."""
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Unload: give everything back. Called once for each successful load."""
+
+    def digest(self) -> str:
+        """Hex digest of whatever file decides the answers (a model), or the empty text. Read once, when built."""
+        return ""
+
+
+class Preprocess(Node):
+    """Input to input: decode, scale, tokenise. A failure is most often the caller's fault."""
+
+    kind: ClassVar[str] = "preprocess"
+
+    @abstractmethod
+    async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+        """Row i of the answer belongs to row i of `inputs`."""
+
+
+class Predict(Node):
+    """A model."""
+
+    kind: ClassVar[str] = "predict"
+
+    @abstractmethod
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        """Row i of the answer belongs to row i of `inputs`."""
+
+
+class Aggregate(Node):
+    """Several branches to one answer."""
+
+    kind: ClassVar[str] = "aggregate"
+    signature: Signature = Signature({}, {})
+
+    def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
+        """What it gives when fed by these branches; asked before anything is launched.
+
+        Raises:
+            NodeContractError: It cannot join branches of these types; says which.
+        """
+        return self.signature.outputs
+
+    @abstractmethod
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        """Rows of the answer stand in the order of the request's rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of node: its class, its verb and the gRPC service that carries it."""
+
+    name: str
+    node: type[Node]
+    verb: str
+    service: str
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("preprocess", Preprocess, "preprocess", "mesh.v1.PreprocessService"),
+        Kind("predict", Predict, "predict", "mesh.v1.PredictService"),
+        Kind("aggregate", Aggregate, "aggregate", "mesh.v1.AggregateService"),
+    )
+}
+"""The table that contract tests, codec and servicers loop over."""
+
+
+def kind_of(node: type[Node]) -> Kind:
+    """The kind that a node class belongs to, by its `kind` attribute."""
+    return KINDS[node.kind]

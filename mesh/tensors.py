@@ -1,0 +1,226 @@
+"""`Tensors`: the named arrays that travel on an edge, and the datatypes they may have.
+
+Axis 0 of every tensor is the batch: its rows. Datatypes and shapes are those of the Open Inference Protocol
+(https://github.com/kserve/open-inference-protocol), with BF16 as Triton Inference Server adds it. Arrays are
+read-only once they are in a `Tensors`: otherwise two branches in one process could see each other's edits, and
+placement would change answers.
+
+| datatype | numpy | bytes an element |
+|---|---|---|
+| BOOL | bool | 1 |
+| UINT8 UINT16 UINT32 UINT64 | uint8 … uint64 | 1 2 4 8 |
+| INT8 INT16 INT32 INT64 | int8 … int64 | 1 2 4 8 |
+| FP16 FP32 FP64 | float16 float32 float64 | 2 4 8 |
+| BF16 | ml_dtypes.bfloat16 | 2 |
+| BYTES | object, each element `bytes` | its length, and 4 on the wire |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mesh.errors import InvalidInput
+
+__all__ = ["DATATYPES", "Array", "Datatype", "Tensors", "concatenate", "datatype_of", "wire_size"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+"""Any numpy array; what a tensor is in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One row of the table above."""
+
+    name: str
+    """As in the Open Inference Protocol: `FP32`."""
+    dtype: np.dtype[Any]
+    """The numpy dtype, in native byte order."""
+    itemsize: int
+    """Bytes an element takes on the wire; 0 for BYTES, whose elements carry their own length."""
+    number: int
+    """The value in the `Datatype` enum of `mesh.v1`."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _table() -> dict[str, Datatype]:
+    # The numbers are those of Triton's model_config.proto, which the enum of mesh.v1 shares.
+    rows: list[tuple[str, Any]] = [
+        ("BOOL", np.bool_),
+        ("UINT8", np.uint8),
+        ("UINT16", np.uint16),
+        ("UINT32", np.uint32),
+        ("UINT64", np.uint64),
+        ("INT8", np.int8),
+        ("INT16", np.int16),
+        ("INT32", np.int32),
+        ("INT64", np.int64),
+        ("FP16", np.float16),
+        ("FP32", np.float32),
+        ("FP64", np.float64),
+        ("BYTES", np.object_),
+        ("BF16", ml_dtypes.bfloat16),
+    ]
+    table: dict[str, Datatype] = {}
+    for number, (name, scalar) in enumerate(rows, start=1):
+        dtype = np.dtype(scalar)
+        table[name] = Datatype(name, dtype, 0 if name == "BYTES" else dtype.itemsize, number)
+    return table
+
+
+DATATYPES: Mapping[str, Datatype] = _table()
+"""Datatype by its protocol name."""
+_BY_DTYPE: dict[np.dtype[Any], Datatype] = {datatype.dtype: datatype for datatype in DATATYPES.values()}
+
+
+def datatype_of(array: Array) -> Datatype:
+    """The datatype of an array.
+
+    Raises:
+        InvalidInput: The array's dtype is none that the wire can carry.
+    """
+    found = _BY_DTYPE.get(array.dtype)
+    if found is None:
+        raise InvalidInput(f"numpy dtype {array.dtype} is none of {', '.join(DATATYPES)}")
+    return found
+
+
+def _as_array(name: str, value: Any) -> Array:
+    """A read-only array of one of the datatypes; text becomes BYTES, foreign byte order becomes native."""
+    array: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype in _BY_DTYPE:
+        if array.dtype.hasobject:
+            array = _as_bytes(name, array)
+    elif array.dtype.kind in "US":
+        array = _as_bytes(name, array.astype(object))
+    elif not array.dtype.isnative and array.dtype.newbyteorder("=") in _BY_DTYPE:
+        array = array.astype(array.dtype.newbyteorder("="))
+    else:
+        raise InvalidInput(
+            f"tensor {name!r} has numpy dtype {array.dtype}, which is none of {', '.join(DATATYPES)}", tensor=name
+        )
+    if array.flags.writeable:
+        # A view, so that the caller's own array stays as writeable as it was.
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+def _as_bytes(name: str, array: Array) -> Array:
+    flat: list[Any] = array.ravel().tolist()
+    if all(type(item) is bytes for item in flat):
+        return array
+    out = np.empty(len(flat), dtype=object)
+    for index, item in enumerate(flat):
+        if isinstance(item, str):
+            out[index] = item.encode()
+        elif isinstance(item, bytes | bytearray | memoryview):
+            out[index] = bytes(item)
+        else:
+            raise InvalidInput(f"tensor {name!r} holds {type(item).__name__}, which is not BYTES", tensor=name)
+    return out.reshape(array.shape)
+
+
+class Tensors(Mapping[str, Array]):
+    """An immutable mapping from tensor name to read-only numpy array.
+
+    Args:
+        arrays: Arrays, or what `numpy.asarray` takes. `str` becomes UTF-8 BYTES.
+
+    Raises:
+        InvalidInput: A dtype that no datatype stands for; names the tensor.
+    """
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays: dict[str, Array] = {name: _as_array(name, value) for name, value in arrays.items()}
+
+    @classmethod
+    def trusted(cls, arrays: dict[str, Array]) -> Tensors:
+        """Wrap arrays that came out of a `Tensors` or the codec, without looking at them again."""
+        made = cls.__new__(cls)
+        made._arrays = arrays
+        return made
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __eq__(self, other: object) -> bool:
+        """Same names, datatypes, shapes and bits (so a NaN equals itself)."""
+        if not isinstance(other, Tensors) or self._arrays.keys() != other._arrays.keys():
+            return False
+        return all(_same(array, other._arrays[name]) for name, array in self._arrays.items())
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}: {datatype_of(array)}{list(array.shape)}" for name, array in self.items())
+        return f"Tensors({inside})"
+
+    @property
+    def rows(self) -> int:
+        """Rows in the batch: the length of axis 0, 0 where there is no tensor.
+
+        Raises:
+            InvalidInput: A tensor has no axis 0, or two tensors differ in their rows.
+        """
+        rows = -1
+        for name, array in self._arrays.items():
+            if array.ndim == 0:
+                raise InvalidInput(f"tensor {name!r} is a scalar: axis 0 has to be the batch", tensor=name)
+            if rows not in (-1, array.shape[0]):
+                raise InvalidInput(f"tensor {name!r} has {array.shape[0]} rows where others have {rows}", tensor=name)
+            rows = array.shape[0]
+        return max(rows, 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take on the wire, without their names and shapes."""
+        return sum(wire_size(array) for array in self._arrays.values())
+
+    def take(self, start: int, stop: int) -> Tensors:
+        """Rows `start` to `stop` of every tensor, as views."""
+        return Tensors.trusted({name: array[start:stop] for name, array in self._arrays.items()})
+
+
+def wire_size(array: Array) -> int:
+    """Bytes of an array's data on the wire."""
+    if not array.dtype.hasobject:
+        return array.nbytes
+    return sum(4 + len(item) for item in array.ravel().tolist())
+
+
+def _same(left: Array, right: Array) -> bool:
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.dtype.hasobject:
+        return left.tolist() == right.tolist()
+    return left.tobytes() == right.tobytes()
+
+
+def concatenate(parts: list[Tensors]) -> Tensors:
+    """Rows of several `Tensors` of the same names, datatypes and trailing shapes, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Array] = {}
+    for name in parts[0]:
+        array = np.concatenate([part[name] for part in parts])
+        array.flags.writeable = False
+        joined[name] = array
+    return Tensors.trusted(joined)
