@@ -1,0 +1,231 @@
+"""Tensors and contexts to `mesh.v1` messages and back.
+
+Nothing in a message is believed before it is checked: sizes are computed in whole numbers that cannot overflow, and
+compared with the bytes that are there, before an array is made. Reading does not copy (BYTES excepted, whose elements
+become Python `bytes`). The wire is little-endian, whatever the host is.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+
+from mesh.context import SYSTEM_CLOCK, Clock, Context, NodeTiming, Parameter, new_request_id
+from mesh.errors import InvalidInput
+from mesh.signature import TensorSpec
+from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
+from mesh.v1 import call_pb2, tensor_pb2
+
+__all__ = [
+    "context_of",
+    "decode_tensors",
+    "decode_timings",
+    "encode_options",
+    "encode_specs",
+    "encode_tensors",
+    "encode_timings",
+]
+
+MAX_AXES = 32
+"""Axes of one tensor; numpy itself stops at 64."""
+MAX_PARAMETERS = 64
+MAX_NAME = 128
+_MAX_SIZE = 1 << 40
+_BY_NUMBER = {datatype.number: datatype for datatype in DATATYPES.values()}
+_WIRE_DTYPES = {
+    name: datatype.dtype if datatype.dtype.hasobject else datatype.dtype.newbyteorder("<")
+    for name, datatype in DATATYPES.items()
+}
+_LENGTH = struct.Struct("<I")
+
+
+def encode_tensors(tensors: Tensors) -> list[tensor_pb2.Tensor]:
+    """One message a tensor, in their order."""
+    return [_encode(name, array) for name, array in tensors.items()]
+
+
+def _encode(name: str, array: Array) -> tensor_pb2.Tensor:
+    datatype = datatype_of(array)
+    if datatype.itemsize == 0:
+        data = b"".join([part for item in array.ravel().tolist() for part in (_LENGTH.pack(len(item)), item)])
+    else:
+        data = array.astype(_WIRE_DTYPES[datatype.name], copy=False).tobytes()
+    # The enum's numbers are those of DATATYPES by construction; a test compares them.
+    number: Any = datatype.number
+    return tensor_pb2.Tensor(name=name, datatype=number, shape=array.shape, data=data)
+
+
+def decode_tensors(messages: Iterable[tensor_pb2.Tensor]) -> Tensors:
+    """Read tensors, without copying their data.
+
+    Raises:
+        InvalidInput: A name twice, an unknown datatype, a shape below zero or beyond any memory, or data whose length
+        is not
+            what shape and datatype say; names the tensor.
+    """
+    arrays: dict[str, Array] = {}
+    for message in messages:
+        name = message.name
+        if name in arrays or not name or len(name) > MAX_NAME:
+            problem = "comes twice" if name in arrays else f"needs a name of 1 to {MAX_NAME} characters"
+            raise InvalidInput(f"tensor {name[:MAX_NAME]!r} {problem}", tensor=name[:MAX_NAME])
+        arrays[name] = _decode(name, message)
+    return Tensors.trusted(arrays)
+
+
+def _decode(name: str, message: tensor_pb2.Tensor) -> Array:
+    datatype = _BY_NUMBER.get(message.datatype)
+    if datatype is None:
+        raise InvalidInput(f"tensor {name!r} has no datatype that is known here ({message.datatype})", tensor=name)
+    shape = tuple(message.shape)
+    count = _count(name, shape)
+    data = message.data
+    if datatype.itemsize == 0:
+        return _decode_bytes(name, data, shape, count)
+    size = count * datatype.itemsize
+    if len(data) != size:
+        raise InvalidInput(
+            f"tensor {name!r} has {len(data)} bytes of data where {datatype}{list(shape)} takes {size}", tensor=name
+        )
+    if datatype.name == "BOOL" and data.translate(None, b"\0\1"):
+        raise InvalidInput(f"tensor {name!r} is BOOL and has bytes other than 0 and 1", tensor=name)
+    array = np.frombuffer(data, _WIRE_DTYPES[datatype.name]).astype(datatype.dtype, copy=False).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def _count(name: str, shape: tuple[int, ...]) -> int:
+    if len(shape) > MAX_AXES:
+        raise InvalidInput(f"tensor {name!r} has {len(shape)} axes; at most {MAX_AXES} are taken", tensor=name)
+    if any(size < 0 or size > _MAX_SIZE for size in shape):
+        raise InvalidInput(f"tensor {name!r} has the impossible shape {list(shape)}", tensor=name)
+    # Sizes beside a zero are bounded as well: numpy computes strides from them.
+    if math.prod(size for size in shape if size) > _MAX_SIZE:
+        raise InvalidInput(f"tensor {name!r} has the impossible shape {list(shape)}", tensor=name)
+    return math.prod(shape)
+
+
+def _decode_bytes(name: str, data: bytes, shape: tuple[int, ...], count: int) -> Array:
+    if count * _LENGTH.size > len(data):
+        raise InvalidInput(
+            f"tensor {name!r} has {len(data)} bytes of data, too few for the lengths of {count} elements", tensor=name
+        )
+    array = np.empty(count, dtype=object)
+    position = 0
+    for index in range(count):
+        start = position + _LENGTH.size
+        if start > len(data):
+            raise InvalidInput(f"tensor {name!r} is cut off in the length of element {index}", tensor=name)
+        (length,) = _LENGTH.unpack_from(data, position)
+        position = start + length
+        if position > len(data):
+            raise InvalidInput(f"tensor {name!r} is cut off in element {index}", tensor=name)
+        array[index] = data[start:position]
+    if position != len(data):
+        raise InvalidInput(f"tensor {name!r} has {len(data) - position} bytes after its last element", tensor=name)
+    array = array.reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def encode_specs(specs: Mapping[str, TensorSpec]) -> list[tensor_pb2.TensorSpec]:
+    """Specs as messages; every symbol becomes -1."""
+    found: list[tensor_pb2.TensorSpec] = []
+    for name, spec in specs.items():
+        number: Any = DATATYPES[spec.datatype].number
+        shape = [size if isinstance(size, int) else -1 for size in spec.shape]
+        found.append(tensor_pb2.TensorSpec(name=name, datatype=number, shape=shape))
+    return found
+
+
+def encode_options(context: Context) -> call_pb2.CallOptions:
+    """What of a context travels in the message; the deadline travels as gRPC's own."""
+    options = call_pb2.CallOptions(request_id=context.request_id, report_timings=context.timings is not None)
+    for name, value in context.parameters.items():
+        options.parameters[name].CopyFrom(_encode_parameter(value))
+    return options
+
+
+def _encode_parameter(value: Parameter) -> call_pb2.Parameter:
+    match value:
+        case bool():
+            return call_pb2.Parameter(bool_value=value)
+        case int():
+            return call_pb2.Parameter(int64_value=value)
+        case float():
+            return call_pb2.Parameter(double_value=value)
+        case str():
+            return call_pb2.Parameter(string_value=value)
+
+
+def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: Clock = SYSTEM_CLOCK) -> Context:
+    """The context of a call that arrived with `remaining_s` seconds left.
+
+    Raises:
+        InvalidInput: More parameters, or a longer request id, than are taken.
+    """
+    if len(options.request_id) > MAX_NAME:
+        raise InvalidInput(f"request_id is longer than {MAX_NAME} characters")
+    if len(options.parameters) > MAX_PARAMETERS:
+        raise InvalidInput(f"{len(options.parameters)} parameters; at most {MAX_PARAMETERS} are taken")
+    parameters: dict[str, Parameter] = {}
+    for name, message in options.parameters.items():
+        kind = message.WhichOneof("value")
+        if kind is None:
+            raise InvalidInput(f"parameter {name!r} has no value")
+        parameters[name] = getattr(message, kind)
+    return Context(
+        request_id=options.request_id or new_request_id(),
+        deadline=None if remaining_s is None else clock.now() + remaining_s,
+        parameters=parameters,
+        timings=[] if options.report_timings else None,
+        clock=clock,
+    )
+
+
+def encode_timings(timings: Sequence[NodeTiming] | None) -> list[call_pb2.NodeTiming]:
+    """A context's report as messages; empty where none was asked for."""
+    return [
+        call_pb2.NodeTiming(
+            node=timing.node,
+            worker=timing.worker,
+            pid=timing.pid,
+            rows=timing.rows,
+            queue=duration(timing.queue_s),
+            compute=duration(timing.compute_s),
+            wire=duration(timing.wire_s),
+        )
+        for timing in timings or ()
+    ]
+
+
+def decode_timings(messages: Iterable[call_pb2.NodeTiming]) -> list[NodeTiming]:
+    """The report of a far worker."""
+    return [
+        NodeTiming(
+            node=message.node,
+            worker=message.worker,
+            pid=message.pid,
+            rows=message.rows,
+            queue_s=seconds(message.queue),
+            compute_s=seconds(message.compute),
+            wire_s=seconds(message.wire),
+        )
+        for message in messages
+    ]
+
+
+def duration(value_s: float) -> Duration:
+    """Seconds as a Duration message, to the nanosecond."""
+    nanoseconds = round(value_s * 1e9)
+    return Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def seconds(message: Duration) -> float:
+    """A Duration message in seconds."""
+    return message.seconds + message.nanos / 1e9

@@ -1,0 +1,144 @@
+"""`Transport`, `Listener`, `Link`: what every transport gives, and the limits that it keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mesh.context import Context
+from mesh.errors import RequestError
+from mesh.handler import Handler
+from mesh.signature import TensorSpec
+from mesh.tensors import Tensors
+
+__all__ = [
+    "GRAPH",
+    "Description",
+    "Endpoint",
+    "Event",
+    "GraphHandler",
+    "Limits",
+    "Link",
+    "Listener",
+    "NodeDescription",
+    "Transport",
+]
+
+GRAPH = "graph"
+"""The kind of an endpoint that is a graph, or a part of one; the others are the kinds of `mesh.node.KINDS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds that hold for every call, in every placement alike."""
+
+    max_message_bytes: int = 64 << 20
+    """Most bytes of tensor data that may travel on one edge. Default 64 MiB."""
+    max_in_flight: int = 1024
+    """Most calls that one listener works on at once; more are refused as Overloaded. Default 1024."""
+    default_timeout_s: float = 30.0
+    """The deadline of a call that comes without one, in seconds from its arrival. Default 30 s."""
+    max_stream_in_flight: int = 64
+    """Most batches of one stream that are worked on at once; the stream is read no further meanwhile. Default 64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDescription:
+    """One node of a served graph."""
+
+    name: str
+    kind: str
+    uses: str
+    worker: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    after: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A served graph, told."""
+
+    graph: str
+    digest: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    nodes: Sequence[NodeDescription]
+
+
+Event = tuple[str, Tensors | RequestError]
+"""One node's end: its name, and its outputs of the graph or its error."""
+
+
+class GraphHandler(Protocol):
+    """A handler that can also answer bit by bit, as the executor does."""
+
+    async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
+        """Answer when every output is there."""
+        ...
+
+    def stream(self, request: Tensors, context: Context, /) -> AsyncGenerator[Event, None]:
+        """Yield (node, its outputs of the graph or its error) as each node ends. Closing it cancels what still runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Something that a listener answers for."""
+
+    kind: str
+    """One of `mesh.node.KINDS`, or `GRAPH`."""
+    name: str
+    """The node's or graph's name."""
+    handler: Handler[Any]
+    """Takes `Branches` where kind is aggregate, else `Tensors`; a `GraphHandler` where kind is graph."""
+    description: Description | None = field(default=None)
+    """For a graph: what Describe tells."""
+    front: bool = False
+    """Answers calls of its kind that name nobody."""
+
+
+class Listener(Protocol):
+    """An open ear."""
+
+    @property
+    def address(self) -> str:
+        """Where to dial: as asked for, with the real port where the operating system chose it."""
+        ...
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing new, finish what was accepted, cut off after `grace_s` seconds; closing twice is harmless."""
+        ...
+
+
+class Link(Protocol):
+    """A live connection that stands in for an edge."""
+
+    def handler(self, kind: str, name: str) -> Handler[Any]:
+        """The far endpoint as a handler. Raises `Unavailable` when called while the far side cannot be reached."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether the far side says that it will answer now. False where it cannot be reached."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up. Calls in flight end as `Unavailable`; closing twice is harmless."""
+        ...
+
+
+class Transport(Protocol):
+    """A way to listen and to dial."""
+
+    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> Listener:
+        """Serve `endpoints` at `address`.
+
+        Raises:
+            PlacementError: The address is taken or cannot be bound; never shared silently.
+        """
+        ...
+
+    async def dial(self, address: str, limits: Limits) -> Link:
+        """A link to `address`, whether or not anybody listens there yet."""
+        ...

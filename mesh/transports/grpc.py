@@ -1,0 +1,228 @@
+"""`grpc://host:port` and `unix:/path`: links over gRPC.
+
+Every listener also answers `grpc.health.v1.Health` and server reflection, so that the tools people have work on it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh.context import Context, NodeTiming
+from mesh.errors import PlacementError, RequestError
+from mesh.handler import Branches, Handler
+from mesh.tensors import Tensors
+from mesh.transports.admission import Admission
+from mesh.transports.codec import decode_tensors, decode_timings, encode_options, encode_tensors
+from mesh.transports.contract import GRAPH, Endpoint, Limits
+from mesh.transports.engine import Engine, GrpcioEngine
+from mesh.transports.servicers import add_servicers
+from mesh.transports.status import encode_error, error_of_call
+from mesh.v1 import (
+    aggregate_service_pb2,
+    aggregate_service_pb2_grpc,
+    graph_service_pb2,
+    graph_service_pb2_grpc,
+    predict_service_pb2,
+    predict_service_pb2_grpc,
+    preprocess_service_pb2,
+    preprocess_service_pb2_grpc,
+)
+
+__all__ = ["GrpcTransport", "target_of"]
+
+_READY_TIMEOUT_S = 2.0
+
+
+def target_of(address: str) -> str:
+    """What gRPC calls an address.
+
+    Raises:
+        PlacementError: Neither `grpc://host:port` nor `unix:/absolute/path`.
+    """
+    if address.startswith("unix:/") and not address.startswith("unix://"):
+        return address
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme != "grpc" or not host or not port.isdigit() or int(port) > 65535:
+        raise PlacementError(f"{address!r} is no address: write grpc://host:port or unix:/absolute/path")
+    return place
+
+
+class GrpcTransport:
+    """gRPC over an engine.
+
+    Args:
+        engine: What speaks it; grpcio unless said otherwise.
+    """
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._engine = engine or GrpcioEngine()
+
+    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> GrpcListener:
+        """Serve `endpoints`, with health and reflection.
+
+        Raises:
+            PlacementError: The address is taken, or cannot be bound.
+        """
+        target = target_of(address)
+        admission = Admission(endpoints, limits)
+        server = self._engine.server(limits)
+        services = add_servicers(server, admission)
+        checks = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        if target.startswith("unix:"):
+            _refuse_live_socket(target.removeprefix("unix:"))
+        try:
+            port = server.add_insecure_port(target)
+        except RuntimeError:
+            raise PlacementError(f"{address} cannot be bound: it is in use, or not an address of this host") from None
+        await server.start()
+        for service in ("", *services):
+            await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        bound = address if target.startswith("unix:") else f"grpc://{target.rpartition(':')[0]}:{port}"
+        return GrpcListener(bound, server, admission, checks)
+
+    async def dial(self, address: str, limits: Limits) -> GrpcLink:
+        """A link that connects when first used."""
+        return GrpcLink(self._engine.channel(target_of(address), limits))
+
+
+def _refuse_live_socket(path: str) -> None:
+    # gRPC unlinks whatever socket it finds and binds its own, which would steal a live worker's address.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except OSError as error:
+            raise PlacementError(f"unix:{path} cannot be bound: {os.strerror(error.errno or 0)}") from None
+    raise PlacementError(f"unix:{path} is in use")
+
+
+class GrpcListener:
+    """A gRPC server that answers for endpoints."""
+
+    def __init__(
+        self, address: str, server: grpc.aio.Server, admission: Admission, checks: health.aio.HealthServicer
+    ) -> None:
+        self._address = address
+        self._server = server
+        self._admission = admission
+        self._checks = checks
+
+    @property
+    def address(self) -> str:
+        """Where to dial."""
+        return self._address
+
+    async def drain(self, grace_s: float) -> None:
+        """Say NOT_SERVING, refuse new calls, finish those in flight for at most `grace_s` seconds."""
+        self._admission.close()
+        await self._checks.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    async def wait_closed(self) -> None:
+        """Return once the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+class GrpcLink:
+    """A channel whose far side is a `GrpcListener`, or anything else that serves `mesh.v1`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        # The published stubs leave the method out of the type.
+        self._health: Any = health_pb2_grpc.HealthStub(channel)
+
+    def handler(self, kind: str, name: str) -> Handler[Any]:
+        """The far endpoint as a handler."""
+        match kind:
+            case "preprocess":
+                stub = preprocess_service_pb2_grpc.PreprocessServiceStub(self._channel)
+                return _unary(stub.Preprocess, preprocess_service_pb2.PreprocessRequest, {"node": name})
+            case "predict":
+                stub = predict_service_pb2_grpc.PredictServiceStub(self._channel)
+                return _unary(stub.Predict, predict_service_pb2.PredictRequest, {"node": name})
+            case "aggregate":
+                return _aggregate(aggregate_service_pb2_grpc.AggregateServiceStub(self._channel), name)
+            case _ if kind == GRAPH:
+                stub = graph_service_pb2_grpc.GraphServiceStub(self._channel)
+                return _unary(stub.Run, graph_service_pb2.RunRequest, {"graph": name})
+            case _:
+                raise ValueError(f"no kind of endpoint is called {kind!r}")
+
+    async def ready(self) -> bool:
+        """Whether the far side's health service says SERVING, within two seconds."""
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=_READY_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+
+async def _call(method: Any, message: Any, context: Context) -> Tensors:
+    """Send one message and read the answer; errors come back as they were raised."""
+    started = time.perf_counter()
+    try:
+        answer = await method(message, timeout=context.remaining_s())
+    except grpc.aio.AioRpcError as error:
+        raise error_of_call(error) from None
+    outputs = decode_tensors(answer.outputs)
+    if context.timings is not None:
+        _add_timings(context.timings, decode_timings(answer.node_timings), time.perf_counter() - started)
+    return outputs
+
+
+def _add_timings(report: list[NodeTiming], far: list[NodeTiming], elapsed_s: float) -> None:
+    """What the far nodes do not account for was the wire's; it is told at the first node of the message."""
+    known = sum(timing.queue_s + timing.compute_s + timing.wire_s for timing in far)
+    for index, timing in enumerate(far):
+        wire_s = max(0.0, elapsed_s - known) if index == 0 else timing.wire_s
+        report.append(
+            NodeTiming(
+                node=timing.node,
+                worker=timing.worker,
+                pid=timing.pid,
+                rows=timing.rows,
+                queue_s=timing.queue_s,
+                compute_s=timing.compute_s,
+                wire_s=wire_s,
+            )
+        )
+
+
+def _unary(method: Any, request_type: Any, named: dict[str, str]) -> Handler[Tensors]:
+    async def call(request: Tensors, context: Context, /) -> Tensors:
+        message = request_type(inputs=encode_tensors(request), options=encode_options(context), **named)
+        return await _call(method, message, context)
+
+    return call
+
+
+def _aggregate(stub: Any, node: str) -> Handler[Branches]:
+    async def call(request: Branches, context: Context, /) -> Tensors:
+        branches: list[aggregate_service_pb2.Branch] = []
+        for name, result in request.items():
+            if isinstance(result, RequestError):
+                branches.append(aggregate_service_pb2.Branch(name=name, error=encode_error(result)))
+            else:
+                answer = aggregate_service_pb2.BranchTensors(tensors=encode_tensors(result))
+                branches.append(aggregate_service_pb2.Branch(name=name, answer=answer))
+        message = aggregate_service_pb2.AggregateRequest(node=node, branches=branches, options=encode_options(context))
+        return await _call(stub.Aggregate, message, context)
+
+    return call

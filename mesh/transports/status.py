@@ -1,0 +1,99 @@
+"""Request errors to gRPC statuses and back: what crosses a link comes back equal.
+
+The error travels as `mesh.v1.ErrorDetail` in the details of a `google.rpc.Status`, as gRPC's richer error model has it
+(https://grpc.io/docs/guides/error/#richer-error-model).
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.status_pb2 import Status
+
+from mesh.errors import (
+    REQUEST_ERRORS,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    NodeFailed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
+from mesh.transports.codec import duration, seconds
+from mesh.v1 import error_pb2
+
+__all__ = ["decode_error", "encode_error", "error_of_call", "status_of"]
+
+DETAILS_KEY = "grpc-status-details-bin"
+MAX_TEXT = 4096
+"""Characters of an error text on the wire: it has to fit into HTTP/2 headers (gRPC bounds them all at 8 KiB)."""
+
+
+def encode_error(error: RequestError) -> error_pb2.ErrorDetail:
+    """An error as a message."""
+    detail = error_pb2.ErrorDetail(
+        code=error.code,
+        text=error.text[:MAX_TEXT],
+        node=error.node,
+        tensor=error.tensor,
+        row=error.row,
+        request_id=error.request_id,
+    )
+    if isinstance(error, Overloaded):
+        detail.retry_after.CopyFrom(duration(error.retry_after_s))
+    return detail
+
+
+def decode_error(detail: error_pb2.ErrorDetail) -> RequestError:
+    """The error that a message stands for."""
+    made = REQUEST_ERRORS.get(detail.code, NodeFailed)
+    error = made(
+        detail.text,
+        node=detail.node,
+        tensor=detail.tensor,
+        row=detail.row if detail.HasField("row") else None,
+        request_id=detail.request_id,
+    )
+    if isinstance(error, Overloaded):
+        error.retry_after_s = seconds(detail.retry_after)
+    return error
+
+
+def status_of(error: RequestError) -> Status:
+    """The status that a call ends with."""
+    packed = Any()
+    packed.Pack(encode_error(error))
+    code = grpc.StatusCode[error.code].value[0]
+    return Status(code=code, message=str(error)[:MAX_TEXT], details=[packed])
+
+
+def error_of_call(error: grpc.aio.AioRpcError) -> RequestError:
+    """The error that a failed call stands for: the one raised at the far side, or what gRPC itself makes of it.
+
+    gRPC's own texts are dropped: they name sockets and addresses, which are nobody's business outside.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            status = Status.FromString(value)
+            for packed in status.details:
+                detail = error_pb2.ErrorDetail()
+                if packed.Unpack(detail):
+                    return decode_error(detail)
+    code = error.code()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
+        return InvalidInput("the message is larger than the link takes")
+    kind, text = _BARE.get(code, (NodeFailed, "the worker ended the call in an unexpected way"))
+    return kind(text)
+
+
+_BARE: dict[grpc.StatusCode, tuple[type[RequestError], str]] = {
+    grpc.StatusCode.UNAVAILABLE: (Unavailable, "the worker cannot be reached"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, "the deadline passed"),
+    grpc.StatusCode.CANCELLED: (Cancelled, "the call was cancelled"),
+    grpc.StatusCode.UNIMPLEMENTED: (NotFound, "the worker serves no such kind of node"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Overloaded, "the worker refused the call"),
+    grpc.StatusCode.INVALID_ARGUMENT: (InvalidInput, "the worker refused the message"),
+    grpc.StatusCode.NOT_FOUND: (NotFound, "the worker does not know what was asked for"),
+}
