@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
+from pydantic import AfterValidator, ValidationInfo
+
 from mesh.context import Context
 from mesh.handler import Branches
 from mesh.signature import Signature, TensorSpec
@@ -33,12 +35,22 @@ from mesh.tensors import Tensors
 __all__ = ["KINDS", "Aggregate", "Kind", "ModelFile", "Node", "Predict", "Preprocess", "kind_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class _ModelFileMark:
-    """Marks a constructor argument as a path under the topology's model root."""
+def _confined(path: Path, info: ValidationInfo) -> Path:
+    """A file under the model root that the topology's compiler put into the validation context."""
+    root: Path | None = info.context.get("model_root") if info.context else None
+    if root is None:
+        return path
+    root = root.resolve()
+    # Resolved first, so that neither `..` nor a symbolic link leads out.
+    found = (root / path).resolve()
+    if not found.is_relative_to(root):
+        raise ValueError(f"{path} lies outside the model root")
+    if not found.is_file():
+        raise ValueError(f"there is no file {path} in the model root")
+    return found
 
 
-ModelFile = Annotated[Path, _ModelFileMark()]
+ModelFile = Annotated[Path, AfterValidator(_confined)]
 """Annotate a constructor argument with this: the compiler gives it a path inside the model root, or refuses."""
 
 

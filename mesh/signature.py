@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mesh.errors import InvalidInput, NodeContractError
 from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
 
-__all__ = ["Dimension", "Signature", "TensorSpec"]
+__all__ = ["ANY", "REST", "Dimension", "InputCheck", "Signature", "TensorSpec"]
 
 Dimension = int | str
 """A size, a symbol, `?` for unknown, or `...` for any further dimensions (last only)."""
@@ -107,26 +107,48 @@ def _shape(inside: str, text: str) -> tuple[Dimension, ...]:
     return shape
 
 
-def check_inputs(specs: Mapping[str, TensorSpec], given: Tensors, *, node: str) -> int:
-    """Hold what arrived against what is taken; returns the number of rows.
+class InputCheck:
+    """Holds what arrived against what is taken. Made once a node, called once a request.
 
-    Raises:
-        InvalidInput: A tensor is missing, unknown, of another datatype or shape, or rows differ; names node and tensor.
+    Args:
+        specs: What is taken.
+        node: Whose inputs they are; empty for a graph's own.
     """
-    rows = -1
-    for name, spec in specs.items():
-        array = given.get(name)
-        if array is None:
-            raise InvalidInput(f"tensor {name!r} is missing; it takes {spec}", node=node, tensor=name)
-        if wrong := spec.mismatch(array):
-            raise InvalidInput(f"tensor {name!r} {wrong}", node=node, tensor=name)
-        if rows < 0:
-            rows = array.shape[0]
-        elif array.shape[0] != rows:
-            raise InvalidInput(
-                f"tensor {name!r} has {array.shape[0]} rows where others have {rows}", node=node, tensor=name
-            )
-    if len(given) != len(specs):
-        unknown = next(name for name in given if name not in specs)
-        raise InvalidInput(f"tensor {unknown!r} is not taken; it takes {', '.join(specs)}", node=node, tensor=unknown)
-    return max(rows, 0)
+
+    def __init__(self, specs: Mapping[str, TensorSpec], *, node: str) -> None:
+        self._specs = dict(specs)
+        self._node = node
+        places: dict[str, list[tuple[str, int]]] = {}
+        for name, spec in specs.items():
+            for axis, size in enumerate(spec.shape):
+                if isinstance(size, str) and size not in (ANY, REST):
+                    places.setdefault(size, []).append((name, axis))
+        self._shared = {symbol: found for symbol, found in places.items() if len(found) > 1}
+
+    def __call__(self, given: Tensors) -> None:
+        """Pass, or say what does not fit.
+
+        Raises:
+            InvalidInput: A tensor is missing, unknown, of another datatype or shape, or two tensors differ in a size
+            that they
+                share, such as their rows; names node and tensor.
+        """
+        for name, spec in self._specs.items():
+            array = given.get(name)
+            if array is None:
+                raise self._wrong(name, f"is missing; it takes {spec}")
+            if wrong := spec.mismatch(array):
+                raise self._wrong(name, wrong)
+        if len(given) != len(self._specs):
+            unknown = next(name for name in given if name not in self._specs)
+            raise self._wrong(unknown, f"is not taken; there is: {', '.join(self._specs) or 'none'}")
+        for symbol, places in self._shared.items():
+            first, axis = places[0]
+            size = given[first].shape[axis]
+            for name, other in places[1:]:
+                if given[name].shape[other] != size:
+                    found = given[name].shape[other]
+                    raise self._wrong(name, f"has {found} {symbol} where {first!r} has {size}")
+
+    def _wrong(self, tensor: str, text: str) -> InvalidInput:
+        return InvalidInput(f"tensor {tensor!r} {text}", node=self._node, tensor=tensor)

@@ -1,1 +1,22 @@
-"""."""
+"""The topology language and its compiler: YAML -> Topology -> Graph -> Plan.
+
+Pure: it opens the file, imports the node classes it names and reads their models' signatures, and starts nothing.
+"""
+
+from mesh.topology.compile import Compiled, compile_file, compile_text
+from mesh.topology.graph import Graph, GraphLimits, GraphNode, LayerSettings, edge_node
+from mesh.topology.placement import Partition, Plan, Worker
+
+__all__ = [
+    "Compiled",
+    "Graph",
+    "GraphLimits",
+    "GraphNode",
+    "LayerSettings",
+    "Partition",
+    "Plan",
+    "Worker",
+    "compile_file",
+    "compile_text",
+    "edge_node",
+]

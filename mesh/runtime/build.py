@@ -1,0 +1,133 @@
+"""A node of a plan to a live handler: built, loaded, checked, wrapped in its layers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mesh.context import Context, NodeTiming
+from mesh.errors import NodeFailed, RequestError, SetupError
+from mesh.handler import Branches, Handler, Layer, stack
+from mesh.layers import LAYERS
+from mesh.node import KINDS, Node
+from mesh.signature import InputCheck, TensorSpec
+from mesh.tensors import Tensors
+from mesh.topology.graph import Graph, GraphNode, LayerSettings
+from mesh.topology.resolve import arguments_of, construct, import_class
+
+__all__ = ["build_node", "layers_of"]
+
+log = logging.getLogger("mesh.node")
+
+
+async def build_node(graph: Graph, spec: GraphNode, worker: str, lifetime: AsyncExitStack) -> Handler[Any]:
+    """Build, load and wrap one node; `lifetime` unloads it.
+
+    Raises:
+        SetupError: The node cannot be built or loaded here, or its model is not the one that was checked.
+    """
+    found = import_class(spec.uses)
+    arguments, wrong = arguments_of(found, spec.arguments, Path(graph.model_root))
+    if wrong:
+        raise SetupError(f"node {spec.name}: {wrong[0].text}")
+    node = construct(found, arguments)
+    if node.digest() != spec.digest:
+        raise SetupError(f"node {spec.name}: its model file is not the one that was checked")
+    try:
+        await lifetime.enter_async_context(node)
+    except SetupError:
+        raise
+    except Exception as error:
+        raise SetupError(f"node {spec.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    handler = _checked(node, spec, worker)
+    if spec.kind == "aggregate":
+        return handler
+    return _observed(stack(handler, *layers_of(spec.layers)), spec, layered=bool(spec.layers))
+
+
+def layers_of(settings: Sequence[LayerSettings]) -> list[Layer]:
+    """The layers that a node's settings stand for, outermost first."""
+    return [LAYERS[one.name].model_validate(one.settings, context={"from_file": True}) for one in settings]
+
+
+def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
+    """The node's verb between two checks: what it takes, and that it gives what it declared, row by row."""
+    verb: Handler[Any] = getattr(node, KINDS[spec.kind].verb)
+    check = InputCheck(spec.takes, node=spec.name)
+    gives = list(spec.gives.items())
+    pid = os.getpid()
+
+    async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
+        joins = spec.kind == "aggregate"
+        if isinstance(request, Tensors) and not joins:
+            check(request)
+        started = time.perf_counter()
+        try:
+            answer = await verb(request, context)
+        except RequestError as error:
+            error.locate(node=spec.name, request_id=context.request_id)
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # The cause stays here; the caller is told only its kind.
+            log.exception("node %s failed on request %s", spec.name, context.request_id)
+            text = f"the node raised {type(error).__name__}; the worker's log has the cause"
+            raise NodeFailed(text, node=spec.name, request_id=context.request_id) from error
+        rows = request.rows if isinstance(request, Tensors) else None
+        _check_answer(answer, gives, rows, spec.name, context)
+        if context.timings is not None:
+            compute_s = time.perf_counter() - started
+            timing = NodeTiming(node=spec.name, worker=worker, pid=pid, rows=answer.rows, compute_s=compute_s)
+            context.timings.append(timing)
+        return answer
+
+    return call
+
+
+def _check_answer(
+    answer: object, gives: list[tuple[str, TensorSpec]], rows: int | None, node: str, context: Context
+) -> None:
+    """Hold an answer against the node's signature. Raises NodeFailed."""
+    if not isinstance(answer, Tensors):
+        wrong = f"answered with {type(answer).__name__} instead of Tensors"
+        raise NodeFailed(wrong, node=node, request_id=context.request_id)
+    for name, spec in gives:
+        array = answer.get(name)
+        wrong = f"gave no tensor {name!r}" if array is None else spec.mismatch(array)
+        if array is not None and wrong:
+            wrong = f"gave a tensor {name!r} that {wrong}"
+        elif array is not None and rows is not None and array.shape[0] != rows:
+            wrong = f"gave {array.shape[0]} rows of {name!r} for {rows}"
+        if wrong:
+            raise NodeFailed(wrong, node=node, tensor=name, request_id=context.request_id)
+
+
+def _observed(handler: Handler[Tensors], spec: GraphNode, *, layered: bool) -> Handler[Tensors]:
+    """What the node itself does not account for was spent waiting in its layers."""
+    if not layered:
+        return handler
+
+    async def call(request: Tensors, context: Context, /) -> Tensors:
+        if context.timings is None:
+            return await handler(request, context)
+        own: list[NodeTiming] = []
+        started = time.perf_counter()
+        answer = await handler(request, replace(context, timings=own))
+        elapsed_s = time.perf_counter() - started
+        # A request that a batch layer cut up was given to the node in pieces: they count as one.
+        compute_s = sum(timing.compute_s for timing in own)
+        if own:
+            queue_s = max(0.0, elapsed_s - compute_s)
+            whole = replace(own[0], rows=answer.rows, compute_s=compute_s, queue_s=queue_s)
+            context.timings.append(whole)
+        return answer
+
+    return call

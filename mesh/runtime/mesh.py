@@ -1,0 +1,84 @@
+"""`LocalMesh`: a whole plan in this process, each worker behind its own link. For tests, notebooks and benchmarks."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Self
+
+from mesh.context import Context
+from mesh.runtime.executor import Executor
+from mesh.runtime.worker import Transports, Worker
+from mesh.tensors import Tensors
+from mesh.topology.placement import Plan
+from mesh.transports import InprocTransport, Limits, Transport
+
+__all__ = ["LocalMesh"]
+
+
+class LocalMesh:
+    """Every worker of a plan in one process; an async context manager, and a handler for the whole graph.
+
+    Args:
+        plan: What to run.
+        transport: What the workers are linked by; in-process by reference unless said otherwise.
+        address: Address of a worker, by its name and replica: `inproc://{worker}-{replica}` unless said otherwise. Its
+        scheme
+            has to be the transport's.
+    """
+
+    def __init__(self, plan: Plan, *, transport: Transport | None = None, address: str = "inproc://{}-{}") -> None:
+        self._plan = plan
+        self._transport = transport or InprocTransport()
+        self._address = address
+        self._lifetime = AsyncExitStack()
+        self.gateway_address = ""
+        """Where the gateway listens, once entered."""
+
+    async def __aenter__(self) -> Self:
+        """Start the workers, the gateway last.
+
+        Raises:
+            SetupError: A worker cannot be built.
+        """
+        scheme = self._address.partition(":")[0]
+        transports: Transports = {scheme: self._transport}
+        try:
+            dial: dict[str, list[str]] = {}
+            for worker in reversed(self._plan.workers):
+                dial[worker.name] = []
+                for replica in range(worker.replicas):
+                    address = self._address.format(worker.name, replica)
+                    made = Worker(
+                        self._plan, worker.name, listen=[address], dial=dial, transports=transports, grace_s=1.0
+                    )
+                    await self._lifetime.enter_async_context(made)
+                    dial[worker.name].append(made.listeners[0].address)
+                    if made.root is not None:
+                        self._root = made.root
+                        self.gateway_address = made.listeners[0].address
+        except BaseException:
+            await self._lifetime.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop the gateway, then the others."""
+        await self._lifetime.aclose()
+
+    @property
+    def root(self) -> Executor:
+        """The whole graph, called without the gateway's own listener."""
+        return self._root
+
+    async def __call__(self, request: Tensors, context: Context | None = None, /) -> Tensors:
+        """Ask the gateway, through its listener as a caller from outside would.
+
+        Raises:
+            RequestError: Why it could not be answered.
+        """
+        link = await self._transport.dial(self.gateway_address, Limits())
+        try:
+            handler = link.handler("graph", self._plan.graph.name)
+            return await handler(request, context or Context())
+        finally:
+            await link.close()

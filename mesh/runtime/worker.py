@@ -1,0 +1,210 @@
+"""`Worker`: one process's share of a plan, loaded, wired and listening."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from mesh.handler import Handler
+from mesh.runtime.balance import balanced
+from mesh.runtime.build import build_node
+from mesh.runtime.executor import Executor, Step
+from mesh.topology.graph import Graph, GraphNode, edge_node
+from mesh.topology.placement import Partition, Plan
+from mesh.transports import Endpoint, Limits, Link, Listener, Transport
+from mesh.transports.contract import GRAPH, Description, NodeDescription
+
+__all__ = ["Transports", "Worker", "limits_of"]
+
+Transports = Mapping[str, Transport]
+"""Scheme of an address -> the transport that takes it."""
+DRAIN_GRACE_S = 10.0
+
+
+def limits_of(graph: Graph) -> Limits:
+    """The bounds of a graph as a transport takes them."""
+    return Limits(
+        max_message_bytes=graph.limits.max_message_bytes,
+        max_in_flight=graph.limits.max_in_flight,
+        default_timeout_s=graph.limits.default_timeout_s,
+    )
+
+
+class Worker:
+    """An async context manager: entering loads the nodes, dials the other workers and listens; leaving drains and
+    unloads.
+
+    Args:
+        plan: The whole plan.
+        name: Which of its workers this is.
+        listen: Addresses to listen at.
+        dial: Worker -> the addresses of its replicas. Only the gateway dials.
+        transports: By scheme.
+        grace_s: Most seconds that calls in flight are given when leaving.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        *,
+        listen: Sequence[str],
+        dial: Mapping[str, Sequence[str]],
+        transports: Transports,
+        grace_s: float = DRAIN_GRACE_S,
+    ) -> None:
+        self._plan = plan
+        self._graph = plan.graph
+        self._worker = plan.worker(name)
+        self._listen = listen
+        self._dial = dial
+        self._transports = transports
+        self._grace_s = grace_s
+        self._limits = limits_of(plan.graph)
+        self._lifetime = AsyncExitStack()
+        self._nodes: dict[str, Handler[Any]] = {}
+        self.listeners: list[Listener] = []
+        """Where it listens, once entered."""
+        self.root: Executor | None = None
+        """The whole graph as a handler, in the gateway once entered."""
+
+    async def __aenter__(self) -> Self:
+        """Load, dial, listen.
+
+        Raises:
+            SetupError: A node cannot be loaded, or an address cannot be bound.
+        """
+        try:
+            await self._build()
+        except BaseException:
+            await self._lifetime.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Drain, hang up, unload, in that order."""
+        await self._lifetime.aclose()
+
+    async def _build(self) -> None:
+        for name in self._worker.nodes:
+            node = self._graph.node(name)
+            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime)
+        endpoints = [self._node_endpoint(self._graph.node(name)) for name in self._worker.nodes]
+        endpoints += [
+            Endpoint(kind=GRAPH, name=partition.name, handler=self._partition(partition))
+            for partition in self._plan.partitions
+            if partition.worker == self._worker.name and len(partition.nodes) > 1
+        ]
+        if self._worker.name == self._plan.gateway.name:
+            self.root = await self._root()
+            description = describe(self._plan)
+            endpoints.append(
+                Endpoint(kind=GRAPH, name=self._graph.name, handler=self.root, description=description, front=True)
+            )
+        for address in self._listen:
+            listener = await self._transport(address).listen(address, endpoints, self._limits)
+            self.listeners.append(listener)
+        self._lifetime.push_async_callback(self._drain)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(listener.drain(self._grace_s) for listener in self.listeners))
+
+    def _transport(self, address: str) -> Transport:
+        return self._transports[address.partition(":")[0]]
+
+    def _node_endpoint(self, node: GraphNode) -> Endpoint:
+        return Endpoint(kind=node.kind, name=node.name, handler=self._nodes[node.name])
+
+    def _node_step(self, node: GraphNode, handler: Handler[Any], needed: set[str]) -> Step:
+        outputs = {name: edge for name in node.gives if (edge := f"{node.name}.{name}") in needed}
+        return Step(
+            name=node.name,
+            node=node.name,
+            handler=handler,
+            inputs=node.inputs,
+            branches=node.branches,
+            outputs=outputs,
+        )
+
+    def _needed(self) -> set[str]:
+        return {*self._graph.outputs.values(), *(edge for node in self._graph.nodes for edge in node.edges)}
+
+    def _partition(self, partition: Partition) -> Executor:
+        """A piece of this worker's nodes as a graph of its own, whose inputs and outputs are called by their edges."""
+        specs = self._graph.edge_specs
+        needed = self._needed()
+        nodes = [self._graph.node(name) for name in partition.nodes]
+        return Executor(
+            [self._node_step(node, self._nodes[node.name], needed) for node in nodes],
+            {edge: specs[edge] for edge in partition.inputs},
+            {edge: edge for edge in partition.outputs},
+            max_message_bytes=self._limits.max_message_bytes,
+        )
+
+    async def _root(self) -> Executor:
+        """The whole graph: own nodes by their handlers, other workers' pieces by links."""
+        needed = self._needed()
+        steps: list[Step] = []
+        links: dict[str, list[Link]] = {}
+        for partition in self._plan.partitions:
+            if partition.worker == self._worker.name:
+                steps += [
+                    self._node_step(self._graph.node(name), self._nodes[name], needed) for name in partition.nodes
+                ]
+                continue
+            if partition.worker not in links:
+                links[partition.worker] = await self._links(partition.worker)
+            steps.append(self._remote(partition, links[partition.worker], needed))
+        return Executor(
+            steps, self._graph.inputs, self._graph.outputs, max_message_bytes=self._limits.max_message_bytes
+        )
+
+    async def _links(self, worker: str) -> list[Link]:
+        links: list[Link] = []
+        for address in self._dial[worker]:
+            link = await self._transport(address).dial(address, self._limits)
+            self._lifetime.push_async_callback(link.close)
+            links.append(link)
+        return links
+
+    def _remote(self, partition: Partition, links: Sequence[Link], needed: set[str]) -> Step:
+        if len(partition.nodes) == 1:
+            # A single node is called through its own typed service, as any other caller would.
+            node = self._graph.node(partition.nodes[0])
+            handler = balanced([link.handler(node.kind, node.name) for link in links])
+            return self._node_step(node, handler, needed)
+        handler = balanced([link.handler(GRAPH, partition.name) for link in links])
+        return Step(
+            name=partition.name,
+            handler=handler,
+            inputs={edge: edge for edge in partition.inputs},
+            branches={},
+            outputs={edge: edge for edge in partition.outputs},
+        )
+
+
+def describe(plan: Plan) -> Description:
+    """A plan as Describe tells it."""
+    graph = plan.graph
+    home = {node: worker.name for worker in plan.workers for node in worker.nodes}
+    specs = graph.edge_specs
+    return Description(
+        graph=graph.name,
+        digest=graph.digest,
+        inputs=graph.inputs,
+        outputs=graph.output_specs,
+        nodes=[
+            NodeDescription(
+                name=node.name,
+                kind=node.kind,
+                uses=node.uses,
+                worker=home[node.name],
+                inputs=node.takes or {edge: specs[edge] for edge in node.edges},
+                outputs=node.gives,
+                after=[feed for feed in dict.fromkeys(map(edge_node, node.edges)) if feed],
+            )
+            for node in graph.nodes
+        ],
+    )

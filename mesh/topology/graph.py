@@ -1,0 +1,133 @@
+"""`Graph`: a checked topology. An immutable value: compare it, print it, send it to another process.
+
+Edges are named as in the file: `node.tensor`, or the name of a graph input. Node names hold no dot, so the two cannot
+be confused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.signature import TensorSpec
+
+__all__ = ["Graph", "GraphLimits", "GraphNode", "LayerSettings", "edge_node"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSettings:
+    """One layer around a node, as the file has it."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphNode:
+    """One node, typed."""
+
+    name: str
+    kind: str
+    uses: str
+    arguments: dict[str, Any]
+    """Its `with:` block, as the file has it."""
+    inputs: dict[str, str]
+    """Tensor it takes -> the edge that feeds it. Empty for an aggregate."""
+    branches: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """For an aggregate: node that feeds it -> tensor -> edge."""
+    takes: dict[str, TensorSpec]
+    """What arrives, as far as it is known before anything runs."""
+    gives: dict[str, TensorSpec]
+    layers: tuple[LayerSettings, ...] = ()
+    digest: str = ""
+    """Of the model file, where there is one."""
+
+    @property
+    def edges(self) -> list[str]:
+        """Every edge that feeds it, once each."""
+        inside = [edge for branch in self.branches.values() for edge in branch.values()]
+        return list(dict.fromkeys([*self.inputs.values(), *inside]))
+
+    @property
+    def after(self) -> list[str]:
+        """The nodes that feed it, once each."""
+        return list(dict.fromkeys(node for node in map(edge_node, self.edges) if node))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphLimits:
+    """Bounds that hold in every placement."""
+
+    max_message_bytes: int = 64 << 20
+    max_in_flight: int = 1024
+    default_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A checked, typed, acyclic graph of nodes."""
+
+    name: str
+    description: str = ""
+    file: str
+    """The file it was read from, as the user named it."""
+    model_root: str
+    """Absolute path that model files lie under."""
+    limits: GraphLimits
+    inputs: dict[str, TensorSpec]
+    nodes: tuple[GraphNode, ...]
+    """Each after those that feed it."""
+    outputs: dict[str, str]
+    """Output of the graph -> the edge that gives it."""
+
+    def node(self, name: str) -> GraphNode:
+        """The node of that name. Raises KeyError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def edge_specs(self) -> Mapping[str, TensorSpec]:
+        """The type of every edge."""
+        specs = dict(self.inputs)
+        for node in self.nodes:
+            specs.update({f"{node.name}.{name}": spec for name, spec in node.gives.items()})
+        return specs
+
+    @property
+    def output_specs(self) -> dict[str, TensorSpec]:
+        """What the graph gives."""
+        specs = self.edge_specs
+        return {name: specs[edge] for name, edge in self.outputs.items()}
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of everything that decides answers: not the file's place, nor its comments and formatting."""
+        told = {
+            "name": self.name,
+            "inputs": {name: str(spec) for name, spec in self.inputs.items()},
+            "outputs": self.outputs,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "uses": node.uses,
+                    "with": node.arguments,
+                    "inputs": node.inputs,
+                    "branches": node.branches,
+                    "layers": [[layer.name, layer.settings] for layer in node.layers],
+                    "model": node.digest,
+                }
+                for node in self.nodes
+            ],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def edge_node(edge: str) -> str:
+    """The node that gives an edge; empty for an input of the graph."""
+    node, dot, _ = edge.partition(".")
+    return node if dot else ""
