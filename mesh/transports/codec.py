@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,12 @@ from mesh.v1 import call_pb2, tensor_pb2
 
 __all__ = [
     "context_of",
+    "decode_report",
     "decode_tensors",
-    "decode_timings",
     "encode_options",
+    "encode_report",
     "encode_specs",
     "encode_tensors",
-    "encode_timings",
 ]
 
 MAX_AXES = 32
@@ -188,9 +188,11 @@ def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: 
     )
 
 
-def encode_timings(timings: Sequence[NodeTiming] | None) -> list[call_pb2.NodeTiming]:
-    """A context's report as messages; empty where none was asked for."""
-    return [
+def encode_report(context: Context, elapsed_s: float) -> call_pb2.CallReport | None:
+    """A context's report as a message; None where none was asked for."""
+    if context.timings is None:
+        return None
+    timings = [
         call_pb2.NodeTiming(
             node=timing.node,
             worker=timing.worker,
@@ -200,12 +202,17 @@ def encode_timings(timings: Sequence[NodeTiming] | None) -> list[call_pb2.NodeTi
             compute=duration(timing.compute_s),
             wire=duration(timing.wire_s),
         )
-        for timing in timings or ()
+        for timing in context.timings
     ]
+    return call_pb2.CallReport(elapsed=duration(elapsed_s), node_timings=timings)
 
 
-def decode_timings(messages: Iterable[call_pb2.NodeTiming]) -> list[NodeTiming]:
-    """The report of a far worker."""
+def decode_report(report: call_pb2.CallReport, elapsed_s: float) -> list[NodeTiming]:
+    """The report of a far worker, as seen by a caller that waited `elapsed_s` seconds.
+
+    What the worker does not account for was spent between the two; it is told at the first node of the report.
+    """
+    wire_s = max(0.0, elapsed_s - seconds(report.elapsed))
     return [
         NodeTiming(
             node=message.node,
@@ -214,9 +221,9 @@ def decode_timings(messages: Iterable[call_pb2.NodeTiming]) -> list[NodeTiming]:
             rows=message.rows,
             queue_s=seconds(message.queue),
             compute_s=seconds(message.compute),
-            wire_s=seconds(message.wire),
+            wire_s=seconds(message.wire) + (wire_s if index == 0 else 0.0),
         )
-        for message in messages
+        for index, message in enumerate(report.node_timings)
     ]
 
 

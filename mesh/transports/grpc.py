@@ -15,12 +15,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mesh.context import Context, NodeTiming
+from mesh.context import Context
 from mesh.errors import PlacementError, RequestError
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
-from mesh.transports.codec import decode_tensors, decode_timings, encode_options, encode_tensors
+from mesh.transports.codec import decode_report, decode_tensors, encode_options, encode_tensors
 from mesh.transports.contract import GRAPH, Endpoint, Limits
 from mesh.transports.engine import Engine, GrpcioEngine
 from mesh.transports.servicers import add_servicers
@@ -183,26 +183,8 @@ async def _call(method: Any, message: Any, context: Context) -> Tensors:
         raise error_of_call(error) from None
     outputs = decode_tensors(answer.outputs)
     if context.timings is not None:
-        _add_timings(context.timings, decode_timings(answer.node_timings), time.perf_counter() - started)
+        context.timings.extend(decode_report(answer.report, time.perf_counter() - started))
     return outputs
-
-
-def _add_timings(report: list[NodeTiming], far: list[NodeTiming], elapsed_s: float) -> None:
-    """What the far nodes do not account for was the wire's; it is told at the first node of the message."""
-    known = sum(timing.queue_s + timing.compute_s + timing.wire_s for timing in far)
-    for index, timing in enumerate(far):
-        wire_s = max(0.0, elapsed_s - known) if index == 0 else timing.wire_s
-        report.append(
-            NodeTiming(
-                node=timing.node,
-                worker=timing.worker,
-                pid=timing.pid,
-                rows=timing.rows,
-                queue_s=timing.queue_s,
-                compute_s=timing.compute_s,
-                wire_s=wire_s,
-            )
-        )
 
 
 def _unary(method: Any, request_type: Any, named: dict[str, str]) -> Handler[Tensors]:

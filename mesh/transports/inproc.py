@@ -7,6 +7,7 @@ Strict mode sends every request, answer and error through the codec and back, so
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,11 @@ from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
 from mesh.transports.codec import (
     context_of,
+    decode_report,
     decode_tensors,
-    decode_timings,
     encode_options,
+    encode_report,
     encode_tensors,
-    encode_timings,
 )
 from mesh.transports.contract import Endpoint, Limits
 from mesh.transports.status import decode_error, encode_error
@@ -114,6 +115,7 @@ class _InprocLink:
     ) -> Tensors:
         options = call_pb2.CallOptions.FromString(encode_options(context).SerializeToString())
         far = context_of(options, context.remaining_s(), context.clock)
+        started = time.perf_counter()
         sent = _resend(request) if isinstance(request, Tensors) else _resend_branches(request)
         try:
             answer = await self._watch(listener, listener.admission.run(endpoint.handler, sent, far))
@@ -121,7 +123,8 @@ class _InprocLink:
             wire = encode_error(error).SerializeToString()
             raise decode_error(error_pb2.ErrorDetail.FromString(wire)) from None
         if context.timings is not None:
-            context.timings.extend(decode_timings(encode_timings(far.timings)))
+            elapsed_s = time.perf_counter() - started
+            context.timings.extend(decode_report(encode_report(far, elapsed_s) or call_pb2.CallReport(), elapsed_s))
         return _resend(answer)
 
     async def ready(self) -> bool:

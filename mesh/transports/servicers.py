@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from mesh.errors import InvalidInput, RequestError
 from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
-from mesh.transports.codec import context_of, decode_tensors, encode_specs, encode_tensors, encode_timings
+from mesh.transports.codec import context_of, decode_tensors, encode_report, encode_specs, encode_tensors
 from mesh.transports.contract import GRAPH, Endpoint, GraphHandler
 from mesh.transports.status import decode_error, encode_error, status_of
 from mesh.v1 import (
@@ -35,41 +36,56 @@ __all__ = ["SERVICES", "add_servicers"]
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
+class _Arrival:
+    """A call that arrived: its context, and when that was."""
+
+    __slots__ = ("_started", "context")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._started = time.perf_counter()
+
+    def report(self) -> call_pb2.CallReport | None:
+        """Where the time went so far; None unless the caller asked."""
+        return encode_report(self.context, time.perf_counter() - self._started)
+
+
 class _Servicer:
     """What all of them do: find the endpoint, make a context, run, and end the call with a typed error."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    def context(self, options: call_pb2.CallOptions, call: Call) -> Context:
+    def arrival(self, options: call_pb2.CallOptions, call: Call) -> _Arrival:
         # The stubs say float, but a call without a deadline gives None.
         remaining = cast("float | None", call.time_remaining())
         if remaining is None:
             remaining = self._admission.limits.default_timeout_s
-        return context_of(options, remaining)
+        return _Arrival(context_of(options, remaining))
 
     async def answer(
         self, kind: str, name: str, inputs: Iterable[tensor_pb2.Tensor], options: call_pb2.CallOptions, call: Call
-    ) -> tuple[Tensors, Context]:
+    ) -> tuple[Tensors, _Arrival]:
         """The endpoint's answer, or the end of the call."""
         try:
             endpoint = self._admission.find(kind, name)
-            return await self.run(endpoint, inputs, self.context(options, call))
+            return await self.run(endpoint, inputs, self.arrival(options, call))
         except RequestError as error:
             error.request_id = error.request_id or options.request_id
             await call.abort_with_status(to_status(status_of(error)))
             raise AssertionError("abort_with_status returned") from error
 
     async def run(
-        self, endpoint: Endpoint, inputs: Iterable[tensor_pb2.Tensor], context: Context
-    ) -> tuple[Tensors, Context]:
+        self, endpoint: Endpoint, inputs: Iterable[tensor_pb2.Tensor], arrival: _Arrival
+    ) -> tuple[Tensors, _Arrival]:
+        context = arrival.context
         try:
             request = decode_tensors(inputs)
         except InvalidInput as error:
             # A tensor that cannot be read is told of in the same way as one that does not fit.
             error.locate(node="" if endpoint.kind == GRAPH else endpoint.name, request_id=context.request_id)
             raise
-        return await self._admission.run(endpoint.handler, request, context), context
+        return await self._admission.run(endpoint.handler, request, context), arrival
 
 
 class PreprocessServicer(_Servicer, preprocess_service_pb2_grpc.PreprocessServiceServicer):
@@ -80,9 +96,7 @@ class PreprocessServicer(_Servicer, preprocess_service_pb2_grpc.PreprocessServic
     ) -> preprocess_service_pb2.PreprocessResponse:
         """One batch."""
         outputs, used = await self.answer("preprocess", request.node, request.inputs, request.options, context)
-        return preprocess_service_pb2.PreprocessResponse(
-            outputs=encode_tensors(outputs), node_timings=encode_timings(used.timings)
-        )
+        return preprocess_service_pb2.PreprocessResponse(outputs=encode_tensors(outputs), report=used.report())
 
 
 class PredictServicer(_Servicer, predict_service_pb2_grpc.PredictServiceServicer):
@@ -132,19 +146,17 @@ class PredictServicer(_Servicer, predict_service_pb2_grpc.PredictServiceServicer
         request_id = request.options.request_id
         try:
             endpoint = self._admission.find("predict", request.node)
-            context = self.context(request.options, call)
-            request_id = context.request_id
-            outputs, used = await self.run(endpoint, request.inputs, context)
+            arrival = self.arrival(request.options, call)
+            request_id = arrival.context.request_id
+            outputs, used = await self.run(endpoint, request.inputs, arrival)
         except RequestError as error:
             error.request_id = error.request_id or request_id
             return predict_service_pb2.PredictStreamResponse(request_id=request_id, error=encode_error(error))
         return predict_service_pb2.PredictStreamResponse(request_id=request_id, response=_predicted(outputs, used))
 
 
-def _predicted(outputs: Tensors, context: Context) -> predict_service_pb2.PredictResponse:
-    return predict_service_pb2.PredictResponse(
-        outputs=encode_tensors(outputs), node_timings=encode_timings(context.timings)
-    )
+def _predicted(outputs: Tensors, used: _Arrival) -> predict_service_pb2.PredictResponse:
+    return predict_service_pb2.PredictResponse(outputs=encode_tensors(outputs), report=used.report())
 
 
 class AggregateServicer(_Servicer, aggregate_service_pb2_grpc.AggregateServiceServicer):
@@ -156,16 +168,14 @@ class AggregateServicer(_Servicer, aggregate_service_pb2_grpc.AggregateServiceSe
         """The branches of one request."""
         try:
             endpoint = self._admission.find("aggregate", request.node)
-            used = self.context(request.options, context)
+            used = self.arrival(request.options, context)
             branches = _branches(request, endpoint.name)
-            outputs = await self._admission.run(endpoint.handler, branches, used)
+            outputs = await self._admission.run(endpoint.handler, branches, used.context)
         except RequestError as error:
             error.request_id = error.request_id or request.options.request_id
             await context.abort_with_status(to_status(status_of(error)))
             raise AssertionError("abort_with_status returned") from error
-        return aggregate_service_pb2.AggregateResponse(
-            outputs=encode_tensors(outputs), node_timings=encode_timings(used.timings)
-        )
+        return aggregate_service_pb2.AggregateResponse(outputs=encode_tensors(outputs), report=used.report())
 
 
 def _branches(request: aggregate_service_pb2.AggregateRequest, node: str) -> Branches:
@@ -190,7 +200,7 @@ class GraphServicer(_Servicer, graph_service_pb2_grpc.GraphServiceServicer):
         """One batch, answered as a whole."""
         outputs, used = await self.answer(GRAPH, request.graph, request.inputs, request.options, context)
         return graph_service_pb2.RunResponse(
-            outputs=encode_tensors(outputs), node_timings=encode_timings(used.timings), request_id=used.request_id
+            outputs=encode_tensors(outputs), report=used.report(), request_id=used.context.request_id
         )
 
     async def RunStream(
@@ -200,9 +210,9 @@ class GraphServicer(_Servicer, graph_service_pb2_grpc.GraphServiceServicer):
         run = request.request
         try:
             handler = cast("GraphHandler", self._admission.find(GRAPH, run.graph).handler)
-            used = self.context(run.options, context)
+            used = self.arrival(run.options, context)
             inputs = decode_tensors(run.inputs)
-            async for node, result in self._admission.stream(handler, inputs, used):
+            async for node, result in self._admission.stream(handler, inputs, used.context):
                 if isinstance(result, RequestError):
                     yield graph_service_pb2.RunStreamResponse(error=encode_error(result))
                 else:
@@ -212,7 +222,7 @@ class GraphServicer(_Servicer, graph_service_pb2_grpc.GraphServiceServicer):
             error.request_id = error.request_id or run.options.request_id
             await context.abort_with_status(to_status(status_of(error)))
             raise AssertionError("abort_with_status returned") from error
-        finished = graph_service_pb2.RunFinished(request_id=used.request_id, node_timings=encode_timings(used.timings))
+        finished = graph_service_pb2.RunFinished(request_id=used.context.request_id, report=used.report())
         yield graph_service_pb2.RunStreamResponse(finished=finished)
 
     async def Describe(

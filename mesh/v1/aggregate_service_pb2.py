@@ -27,7 +27,7 @@ from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
 from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmesh/v1/aggregate_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"1\n\rBranchTensors\x12 \n\x07tensors\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\"q\n\x06\x42ranch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.mesh.v1.BranchTensorsH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result\"j\n\x10\x41ggregateRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x08\x62ranches\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Branch\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"`\n\x11\x41ggregateResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12)\n\x0cnode_timings\x18\x02 \x03(\x0b\x32\x13.mesh.v1.NodeTiming2V\n\x10\x41ggregateService\x12\x42\n\tAggregate\x12\x19.mesh.v1.AggregateRequest\x1a\x1a.mesh.v1.AggregateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmesh/v1/aggregate_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"1\n\rBranchTensors\x12 \n\x07tensors\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\"q\n\x06\x42ranch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.mesh.v1.BranchTensorsH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result\"j\n\x10\x41ggregateRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x08\x62ranches\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Branch\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"Z\n\x11\x41ggregateResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport2V\n\x10\x41ggregateService\x12\x42\n\tAggregate\x12\x19.mesh.v1.AggregateRequest\x1a\x1a.mesh.v1.AggregateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGGREGATEREQUEST']._serialized_start=273
   _globals['_AGGREGATEREQUEST']._serialized_end=379
   _globals['_AGGREGATERESPONSE']._serialized_start=381
-  _globals['_AGGREGATERESPONSE']._serialized_end=477
-  _globals['_AGGREGATESERVICE']._serialized_start=479
-  _globals['_AGGREGATESERVICE']._serialized_end=565
+  _globals['_AGGREGATERESPONSE']._serialized_end=471
+  _globals['_AGGREGATESERVICE']._serialized_start=473
+  _globals['_AGGREGATESERVICE']._serialized_end=559
 # @@protoc_insertion_point(module_scope)

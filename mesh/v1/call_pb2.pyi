@@ -88,7 +88,7 @@ class CallOptions(_message.Message):
     request_id: _builtins.str
     """Names this request in logs, errors and reports, at most 128 characters; made up by the mesh when empty."""
     report_timings: _builtins.bool
-    """Ask for node_timings in the answer."""
+    """Ask for a report in the answer."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___Parameter]:
         """At most 64 values for nodes to read; which ones a node reads is told by its documentation."""
@@ -159,3 +159,35 @@ class NodeTiming(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeTiming: _TypeAlias = NodeTiming  # noqa: Y015
+
+@_typing.final
+class CallReport(_message.Message):
+    """Where the time of one call went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    NODE_TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration:
+        """From the arrival of the request to its answer, as the worker that was called saw it. What the caller saw beyond that was
+        spent between the two.
+        """
+
+    @_builtins.property
+    def node_timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeTiming]:
+        """Node by node, in the order in which they ended. Nodes that ran side by side overlap."""
+
+    def __init__(
+        self,
+        *,
+        elapsed: _duration_pb2.Duration | None = ...,
+        node_timings: _abc.Iterable[Global___NodeTiming] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "node_timings", b"node_timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallReport: _TypeAlias = CallReport  # noqa: Y015
