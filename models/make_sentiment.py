@@ -1,8 +1,8 @@
 """Make the text-in sentiment model: `python models/make_sentiment.py`.
 
-10,605 sentences of film reviews, each rated from -4 to 4 by people (Hutto and Gilbert 2014; MIT), fetched by
-`fetch.py` out of the source distribution of vaderSentiment. A sentence is positive when its mean rating is above 0. Half
-train, half test. The model takes text and gives probabilities, all in one file:
+10,605 sentences of film reviews, each rated from -4 to 4 by twenty people or more (Hutto and Gilbert 2014; MIT),
+which `fetch.py` takes out of the source distribution of vaderSentiment. A sentence is positive when its mean rating is
+above 0. Half train, half test. The model takes text and gives probabilities, all in one file:
 `text: BYTES[N, 1] -> label INT64[N], probabilities FP32[N, 2]` (not positive, positive).
 
 It expects lower case. Doing that inside the graph would need ONNX's StringNormalizer, which onnxruntime refuses to load
