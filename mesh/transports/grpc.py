@@ -21,7 +21,8 @@ from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
 from mesh.transports.codec import decode_report, decode_tensors, encode_options, encode_tensors
-from mesh.transports.contract import GRAPH, Endpoint, Limits
+from mesh.transports.contract import GRAPH, Description, Endpoint, Limits
+from mesh.transports.description import decode_description
 from mesh.transports.engine import Engine, GrpcioEngine
 from mesh.transports.servicers import add_servicers
 from mesh.transports.status import encode_error, error_of_call
@@ -160,6 +161,19 @@ class GrpcLink:
                 return _unary(stub.Run, graph_service_pb2.RunRequest, {"graph": name})
             case _:
                 raise ValueError(f"no kind of endpoint is called {kind!r}")
+
+    async def describe(self, graph: str = "", timeout_s: float = 5.0) -> Description:
+        """What the far graph takes, gives and is made of; an empty name means the gateway's whole graph.
+
+        Raises:
+            RequestError: It cannot be reached, or serves no such graph.
+        """
+        stub = graph_service_pb2_grpc.GraphServiceStub(self._channel)
+        try:
+            told = await stub.Describe(graph_service_pb2.DescribeRequest(graph=graph), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from None
+        return decode_description(told)
 
     async def ready(self) -> bool:
         """Whether the far side's health service says SERVING, within two seconds."""

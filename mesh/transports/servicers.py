@@ -15,8 +15,9 @@ from mesh.errors import InvalidInput, RequestError
 from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
-from mesh.transports.codec import context_of, decode_tensors, encode_report, encode_specs, encode_tensors
+from mesh.transports.codec import context_of, decode_tensors, encode_report, encode_tensors
 from mesh.transports.contract import GRAPH, Endpoint, GraphHandler
+from mesh.transports.description import encode_description
 from mesh.transports.status import decode_error, encode_error, status_of
 from mesh.v1 import (
     aggregate_service_pb2,
@@ -234,27 +235,9 @@ class GraphServicer(_Servicer, graph_service_pb2_grpc.GraphServiceServicer):
         except RequestError as error:
             await context.abort_with_status(to_status(status_of(error)))
             raise AssertionError("abort_with_status returned") from error
-        told = endpoint.description
-        if told is None:
+        if endpoint.description is None:
             return graph_service_pb2.DescribeResponse(graph=endpoint.name)
-        return graph_service_pb2.DescribeResponse(
-            graph=told.graph,
-            digest=told.digest,
-            inputs=encode_specs(told.inputs),
-            outputs=encode_specs(told.outputs),
-            nodes=[
-                graph_service_pb2.NodeDescription(
-                    name=node.name,
-                    kind=node.kind,
-                    uses=node.uses,
-                    worker=node.worker,
-                    inputs=encode_specs(node.inputs),
-                    outputs=encode_specs(node.outputs),
-                    after=node.after,
-                )
-                for node in told.nodes
-            ],
-        )
+        return encode_description(endpoint.description)
 
 
 SERVICES = {
