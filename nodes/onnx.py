@@ -25,6 +25,7 @@ from mesh import (
     Signature,
     Tensors,
     TensorSpec,
+    Unavailable,
 )
 from nodes.onnx_file import digest_of, external_files
 from nodes.onnx_signature import bind
@@ -201,6 +202,10 @@ class OnnxPredict(Predict):
             return await pool.run(lambda: _timed(opened, feed, options))
         except asyncio.CancelledError:
             options.terminate = True  # the caller is gone: the run stops at the next operator
+            raise
+        except Exception:
+            if options.terminate:
+                raise Unavailable("the node is being unloaded") from None
             raise
         finally:
             self._running.discard(options)

@@ -13,6 +13,7 @@ __all__ = ["Scale"]
 
 _INLINE_ELEMENTS = 1 << 17
 """Fewer numbers than that are done sooner than a thread begins (about 50 microseconds)."""
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Scale(Preprocess):
@@ -30,7 +31,7 @@ class Scale(Preprocess):
 
     def __init__(self, *, divide_by: float, subtract: float = 0.0) -> None:
         for name, value in (("divide_by", divide_by), ("subtract", subtract)):
-            if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+            if not math.isfinite(value) or abs(value) > _LARGEST:
                 raise SetupError(f"{name} is {value}: it has to be a finite number in single precision")
         self._divide_by, self._subtract = np.float32(divide_by), np.float32(subtract)
         if self._divide_by == 0:

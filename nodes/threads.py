@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from mesh import SetupError
+from mesh import SetupError, Unavailable
 
 __all__ = ["MAX_THREADS", "Threads", "check_threads"]
 
@@ -39,8 +39,18 @@ class Threads:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread. Cancelling does not stop a call that has begun: what it gives is dropped."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """Run `work` in a thread. Cancelling does not stop a call that has begun: what it gives is dropped.
+
+        Raises:
+            Unavailable: `close` came before the call had begun.
+        """
+        task = asyncio.current_task()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():
+                raise
+            raise Unavailable("the node is being unloaded") from None  # nobody cancelled the caller: `close` did
 
     async def close(self) -> None:
         """Drop the calls that wait, and return when the running ones have ended."""
