@@ -1,0 +1,102 @@
+"""Every node of the library keeps the contract of its kind."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import pkgutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nodes
+from mesh import Node, Tensors
+from mesh.testing import check_node
+from nodes.filetype import Features, Label
+from nodes.image import DecodeImage
+from nodes.onnx import OnnxPredict
+from nodes.tabular import Scale
+from nodes.text import Lowercase
+from tests.unit.nodes.given import MODELS, magika
+
+Case = tuple[Callable[[], Node], Tensors]
+
+FILES = ["nodes/onnx.py", "pyproject.toml", "LICENSE", "models/README.md"]
+
+
+def pictures(*sizes: tuple[int, int]) -> Tensors:
+    rng = np.random.default_rng(0)
+    files = np.empty(len(sizes), object)
+    for row, (height, width) in enumerate(sizes):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(out, ["PNG", "JPEG"][row % 2])
+        files[row] = out.getvalue()
+    return Tensors({"image": files})
+
+
+def images() -> np.ndarray:
+    return np.load(MODELS / "digits_sample.npz")["image"][:40]
+
+
+def files() -> Tensors:
+    data = [(MODELS.parent / name).read_bytes() for name in FILES]
+    return Tensors({"file": np.array(data, dtype=object)})
+
+
+def sentences() -> Tensors:
+    lines = (MODELS / "sentiment_sample.tsv").read_text().splitlines()[1:40]
+    return Tensors({"text": [[line.split("\t")[1]] for line in lines]})
+
+
+def digits(name: str) -> Case:
+    return lambda: OnnxPredict(model=MODELS / f"digits_{name}.onnx"), Tensors({"X": images() / np.float32(16)})
+
+
+def magika_bytes() -> Tensors:
+    rows = np.random.default_rng(0).integers(0, 257, (5, 2048), dtype=np.int32)
+    return Tensors({"bytes": rows})
+
+
+def scores() -> Tensors:
+    return Tensors({"scores": np.random.default_rng(0).random((5, 214), dtype=np.float32)})
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "Scale": lambda: (lambda: Scale(divide_by=16, subtract=8), Tensors({"x": images()})),
+    "Scale, large": lambda: (
+        lambda: Scale(divide_by=16),
+        Tensors({"x": np.tile(images(), (100, 1)).reshape(2, -1)}),
+    ),
+    "Lowercase": lambda: (Lowercase, sentences()),
+    "Features": lambda: (Features, files()),
+    "Label": lambda: (lambda: Label(labels=magika("magika.json")), scores()),
+    "DecodeImage": lambda: (DecodeImage, pictures((8, 5), (8, 5), (8, 5))),
+    "DecodeImage, resizing": lambda: (lambda: DecodeImage(size=[6, 6]), pictures((8, 5), (3, 9), (600, 400))),
+    "OnnxPredict, on the loop": lambda: digits("logreg"),
+    "OnnxPredict, in a thread": lambda: digits("knn"),
+    "OnnxPredict, calibrated": lambda: digits("svc"),
+    "OnnxPredict, half a picture": lambda: digits("top"),
+    "OnnxPredict, text": lambda: (lambda: OnnxPredict(model=MODELS / "sentiment_words.onnx"), sentences()),
+    "OnnxPredict, Magika": lambda: (lambda: OnnxPredict(model=magika("magika.onnx")), magika_bytes()),
+}
+
+# Rows of linear models and of Magika differ in the last bits alone and in a batch.
+TOLERANCES = {"OnnxPredict, Magika": 2e-4}
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_node_of_the_library_keeps_the_contract(name: str) -> None:
+    make, example = CASES[name]()
+    await check_node(make, example, tolerance=TOLERANCES.get(name, 2e-6))
+
+
+def test_every_node_of_the_library_is_held_against_the_contract() -> None:
+    found: set[str] = set()
+    for module in pkgutil.iter_modules(nodes.__path__, "nodes."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if inspect.isclass(value) and issubclass(value, Node) and value.__module__ == module.name:
+                found.add(name)
+    assert found == {name.split(",")[0] for name in CASES}

@@ -1,0 +1,329 @@
+"""Each rule of the contract checker catches a node that breaks it, and only that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from mesh import (
+    Aggregate,
+    Branches,
+    Context,
+    InvalidInput,
+    Node,
+    NodeContractError,
+    Predict,
+    Preprocess,
+    Signature,
+    Tensors,
+    TensorSpec,
+)
+from mesh.testing import check_node
+
+EXAMPLE = Tensors({"x": np.arange(12, dtype=np.float32).reshape(4, 3)})
+
+
+class Double(Predict):
+    """A good node; those below are this one with one fault."""
+
+    signature = Signature.parse("x: FP32[rows, n] -> y: FP32[rows, n]")
+
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"] * 2})
+
+
+class WaitsThenDoubles(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        await asyncio.sleep(0.001)
+        return await super().predict(inputs, context)
+
+
+class DoublesAll(Preprocess):
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+
+    async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"x": inputs["x"] * 2})
+
+
+class Mean(Aggregate):
+    def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
+        return next(iter(branches.values()))
+
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        answers = [branch for branch in branches.values() if isinstance(branch, Tensors)]
+        return Tensors({"y": np.mean([answer["y"] for answer in answers], axis=0, dtype=np.float32)})
+
+
+@pytest.mark.parametrize("make", [Double, WaitsThenDoubles, DoublesAll])
+async def test_a_good_node_passes(make: Callable[[], Node]) -> None:
+    await check_node(make, EXAMPLE)
+
+
+BRANCHES = {"left": Tensors({"y": EXAMPLE["x"]}), "right": Tensors({"y": EXAMPLE["x"] + 1}), "late": InvalidInput("x")}
+
+
+async def test_a_good_aggregate_passes() -> None:
+    await check_node(Mean, BRANCHES)
+
+
+async def test_an_aggregate_that_forgets_a_row_is_caught() -> None:
+    class Forgets(Mean):
+        async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+            return (await super().aggregate(branches, context)).take(1, 99)
+
+    with pytest.raises(NodeContractError, match="Forgets breaks the rule 'rows'"):
+        await check_node(Forgets, BRANCHES)
+
+
+async def test_an_example_of_one_row_proves_nothing() -> None:
+    with pytest.raises(ValueError, match="at least two rows"):
+        await check_node(Double, EXAMPLE.take(0, 1))
+
+
+async def test_branches_of_different_rows_are_no_example() -> None:
+    with pytest.raises(ValueError, match="equal rows"):
+        await check_node(Mean, {"left": Tensors({"y": EXAMPLE["x"]}), "right": Tensors({"y": EXAMPLE["x"][1:]})})
+
+
+class Kindless(Double):
+    kind = "oracle"
+
+
+class OtherDigest(Double):
+    def digest(self) -> str:
+        return str(id(self))
+
+
+class NoRows(Double):
+    signature = Signature.parse("x: FP32[n, m] -> y: FP32[n, m]")
+
+
+class OtherExample(Double):
+    signature = Signature.parse("x: INT32[rows, n] -> y: FP32[rows, n]")
+
+
+class DoesNotLoad(Double):
+    async def __aenter__(self) -> Self:
+        raise OSError("no such file")
+
+
+class LoadsSomethingElse(Double):
+    async def __aenter__(self) -> Any:
+        return None
+
+
+class LoadsOnce(Double):
+    loads = 0
+
+    async def __aenter__(self) -> Self:
+        self.loads += 1
+        return self
+
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"] * 2 * self.loads})
+
+
+class LeavesAThread(Double):
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        # It ends by itself, so that the test leaves nothing behind.
+        threading.Thread(target=self.stop.wait, args=(2,), name="forgotten", daemon=True).start()
+        return self
+
+
+class LeavesATask(Double):
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.ensure_future(asyncio.Event().wait())
+        return self
+
+
+class GivesADict(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Any:
+        return {"y": inputs["x"] * 2}
+
+
+class GivesOtherNames(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"z": inputs["x"]})
+
+
+class GivesOtherDatatype(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"].astype(np.float64)})
+
+
+class GivesOtherShape(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"][:, :1]})
+
+
+class GivesOtherRest(DoublesAll):
+    async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"x": inputs["x"][..., None]})
+
+
+class GivesWriteable(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors.trusted({"y": inputs["x"] * 2})
+
+
+class Fails(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        raise KeyError("y")
+
+
+class LosesARow(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"][1:]})
+
+
+class NeedsARow(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"] + inputs["x"][0] * 0})
+
+
+class LooksAtNeighbours(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"] - (inputs["x"].mean() if len(inputs["x"]) else 0)})
+
+
+class Reverses(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        return Tensors({"y": inputs["x"][::-1].copy()})
+
+
+class WritesToItsInput(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        x = inputs["x"]
+        for owner in (x.base, x):
+            if isinstance(owner, np.ndarray):
+                owner.flags.writeable = True
+        x *= 2
+        return Tensors({"y": x.copy()})
+
+
+class SharesAScratch(Double):
+    def __init__(self) -> None:
+        self.scratch = np.zeros(0)
+
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        self.scratch = inputs["x"] * 2
+        await asyncio.sleep(0)
+        return Tensors({"y": self.scratch})
+
+
+class Blocks(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        time.sleep(0.03)  # noqa: ASYNC251 - the fault
+        return await super().predict(inputs, context)
+
+
+class SwallowsCancellation(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.001)
+        return await super().predict(inputs, context)
+
+
+class OutlivesCancellation(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            await asyncio.sleep(5)
+            raise
+        return await super().predict(inputs, context)
+
+
+class BreaksWhenCancelled(Double):
+    broken = False
+
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.broken = True
+            raise
+        if self.broken:
+            raise RuntimeError("left half done")
+        return await super().predict(inputs, context)
+
+
+class BreaksOnBadInput(Double):
+    broken = False
+
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        self.broken = self.broken or "x" not in inputs
+        if self.broken:
+            raise RuntimeError("gone")
+        return await super().predict(inputs, context)
+
+
+class Hangs(Double):
+    async def predict(self, inputs: Tensors, context: Context) -> Tensors:
+        await asyncio.Event().wait()
+        return inputs
+
+
+BROKEN: dict[type[Node], str] = {
+    Kindless: "construct",
+    OtherDigest: "construct",
+    NoRows: "signature",
+    OtherExample: "signature",
+    DoesNotLoad: "load",
+    LoadsSomethingElse: "load",
+    LoadsOnce: "load",
+    LeavesAThread: "unload",
+    LeavesATask: "unload",
+    GivesADict: "answer",
+    GivesOtherNames: "answer",
+    GivesOtherDatatype: "answer",
+    GivesOtherShape: "answer",
+    GivesOtherRest: "answer",
+    GivesWriteable: "answer",
+    Fails: "answer",
+    LosesARow: "rows",
+    NeedsARow: "zero rows",
+    LooksAtNeighbours: "rows alone",
+    Reverses: "rows alone",
+    WritesToItsInput: "inputs unchanged",
+    SharesAScratch: "concurrency",
+    Blocks: "event loop",
+    SwallowsCancellation: "cancellation",
+    OutlivesCancellation: "cancellation",
+    BreaksWhenCancelled: "cancellation",
+    BreaksOnBadInput: "bad input",
+    Hangs: "in time",
+}
+
+
+@pytest.mark.parametrize(("broken", "rule"), BROKEN.items(), ids=[broken.__name__ for broken in BROKEN])
+async def test_a_node_that_breaks_a_rule_is_caught_by_that_rule(broken: type[Node], rule: str) -> None:
+    example = Tensors({"x": EXAMPLE["x"].copy()})
+    before = asyncio.all_tasks()
+    try:
+        with pytest.raises(NodeContractError, match=f"{broken.__name__} breaks the rule '{rule}': "):
+            await check_node(
+                broken,
+                example,
+                blocks_at_most_s=0.02 if rule == "event loop" else 0.25,
+                answers_within_s=0.5 if rule in ("cancellation", "in time") else 30,
+            )
+    finally:
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+
+
+async def test_the_same_node_twice_is_caught() -> None:
+    node = Double()
+    with pytest.raises(NodeContractError, match="rule 'construct': make\\(\\) gave the same node twice"):
+        await check_node(lambda: node, EXAMPLE)
