@@ -1,7 +1,7 @@
 """Generate `mesh/v1` from `protos/mesh/v1`; with --check, fail when what is committed differs.
 
-Run by `make protos` and `make check` in an environment that holds only the pinned compiler. The proto package equals the
-Python package, so nothing needs rewriting.
+Run by `make protos` and `make check` in an environment that holds only the pinned compiler. The proto package equals
+the Python package, so nothing needs rewriting.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def generate(target: Path) -> None:
 
 
 def main() -> None:
+    """Generate, or check what was generated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when something would change")
     check = parser.parse_args().check

@@ -1,1 +1,1 @@
-"""."""
+"""The command `mesh`; it starts in `mesh.cli.main`."""

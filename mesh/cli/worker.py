@@ -1,0 +1,46 @@
+"""`mesh worker LAUNCH`: one worker process, as `mesh up` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from mesh.runtime.launch import Launch, serve
+from mesh.supervisor import hold_lifeline
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command; it is for the supervisor, so the list of commands does not show it."""
+    made = commands.add_parser("worker", description=__doc__)
+    made.add_argument("launch", type=Path, metavar="LAUNCH", help="a file that `mesh up` wrote")
+    made.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until the first signal, leave at once on the second."""
+    launch = Launch.read(arguments.launch)
+    hold_lifeline(grace_s=launch.grace_s + 5.0)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(_serve(launch))
+    return 0
+
+
+async def _serve(launch: Launch) -> None:
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(1)  # the second signal: whatever is still running is given up
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    await serve(launch, stop, lambda addresses: logging.info("listening at %s", ", ".join(addresses)))
