@@ -63,7 +63,8 @@ class GrpcioEngine:
             ("grpc.max_send_message_length", message_bound(limits)),
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
+            # Despite its name this bounds one attempt to connect: 50 ms here made a busy host's workers unreachable.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 1_000),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),
