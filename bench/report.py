@@ -1,0 +1,74 @@
+"""`bench/results/*.json` to the tables in `docs/performance.md`, between its markers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_page"]
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+
+
+def write_page(results: Path) -> None:
+    """Put each topic's table where `<!-- bench: topic -->` stands."""
+    text = PAGE.read_text()
+    for topic, table in (("fused_chain", _fused_chain), ("batching", _batching), ("remote_hop", _remote_hop)):
+        path = results / f"{topic}.json"
+        if path.exists():
+            told = json.loads(path.read_text())
+            block = f"<!-- bench: {topic} -->\n{table(told)}\n\n{_measured_on(told['machine'])}\n<!-- end -->"
+            pattern = rf"<!-- bench: {topic} -->.*?<!-- end -->"
+            text = re.sub(pattern, lambda _: block, text, flags=re.DOTALL)  # noqa: B023 - used at once
+    PAGE.write_text(text)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _measured_on(told: dict[str, Any]) -> str:
+    return "Measured on " + ", ".join(f"{name} {value}" for name, value in told.items()) + "."
+
+
+def _spread(case: dict[str, Any]) -> str:
+    return f"{case['ratio']:.2f} ({case['ratio_min']:.2f} to {case['ratio_max']:.2f})"
+
+
+def _fused_chain(told: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{case['ours_us']:.0f}",
+            f"{case['other_us']:.0f}",
+            f"{case['overhead_us']:.0f}",
+            f"**{case['overhead_us_per_node']:.1f}**",
+        )
+        for name, case in told["cases"].items()
+    ]
+    return _table(("request", "mesh µs", "bare loop µs", "overhead µs", "overhead µs a node"), rows)
+
+
+def _batching(told: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{told['callers']} callers of one row",
+            f"{1e6 / told['ours_us']:,.0f}",
+            f"{1e6 / told['other_us']:,.0f}",
+            f"**{told['share_of_bare']:.0%}**",
+        )
+    ]
+    sizes = ", ".join(f"{size}: {value:g}" for size, value in told["bare_us_per_row_by_batch"].items())
+    note = f"Bare µs a row by batch size: {sizes}; the best is {told['best_batch']}."
+    return _table(("load", "mesh rows/s", f"bare rows/s at batch {told['best_batch']}", "share"), rows) + f"\n\n{note}"
+
+
+def _remote_hop(told: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{case['ours_us']:.0f}", f"{case['other_us']:.0f}", f"**{_spread(case)}**")
+        for name, case in told["cases"].items()
+    ]
+    return _table(("message", "mesh µs a call", "bare grpc.aio µs a call", "ratio (lowest to highest round)"), rows)
