@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nodes.onnx
 from mesh import Context, InvalidInput, NodeContractError, SetupError, Signature, Tensors, Unavailable
 from nodes.onnx import OnnxPredict
 from tests.unit.nodes import onnx_writer as w
@@ -245,12 +248,23 @@ def endless() -> bytes:
     return w.model(w.graph(nodes, [x], [y]))
 
 
+async def run_has_begun() -> None:
+    """Wait until a thread of the node is inside onnxruntime: its innermost Python frame is the one that calls it."""
+    while True:
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+        for thread in threading.enumerate():
+            frame = frames.get(thread.ident or 0)
+            if thread.name.startswith("onnx-") and frame and frame.f_code.co_filename == nodes.onnx.__file__:
+                return
+        await asyncio.sleep(0)
+
+
 class TestWhereItRuns:
     async def test_cancelling_stops_a_run_that_would_never_end(self, write: Write) -> None:
         async with OnnxPredict(model=write(endless())) as node:
             # More elements than were measured at load, so that it runs in a thread.
             call = asyncio.ensure_future(node.predict(Tensors({"x": np.full(64, 1e18, np.float32)}), Context()))
-            await asyncio.sleep(0)
+            await run_has_begun()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
@@ -262,7 +276,7 @@ class TestWhereItRuns:
         async with OnnxPredict(model=write(endless())) as node:
             request = Tensors({"x": np.full(64, 1e18, np.float32)})
             calls = [asyncio.ensure_future(node.predict(request, Context())) for _ in range(3)]
-            await asyncio.sleep(0)
+            await run_has_begun()
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             assert answer == Unavailable("the node is being unloaded")
 
