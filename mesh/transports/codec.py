@@ -22,9 +22,12 @@ from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
 from mesh.v1 import call_pb2, tensor_pb2
 
 __all__ = [
+    "collect_tensors",
     "context_of",
     "decode_report",
     "decode_tensors",
+    "encode_data",
+    "encode_head",
     "encode_options",
     "encode_report",
     "encode_specs",
@@ -46,18 +49,23 @@ _LENGTH = struct.Struct("<I")
 
 def encode_tensors(tensors: Tensors) -> list[tensor_pb2.Tensor]:
     """One message a tensor, in their order."""
-    return [_encode(name, array) for name, array in tensors.items()]
+    return [encode_head(name, array, bytes(encode_data(array))) for name, array in tensors.items()]
 
 
-def _encode(name: str, array: Array) -> tensor_pb2.Tensor:
+def encode_head(name: str, array: Array, data: bytes = b"") -> tensor_pb2.Tensor:
+    """A tensor's message, with or without its data."""
+    # The enum's numbers are those of DATATYPES by construction; a test compares them.
+    number: Any = datatype_of(array).number
+    return tensor_pb2.Tensor(name=name, datatype=number, shape=array.shape, data=data)
+
+
+def encode_data(array: Array) -> bytes | memoryview:
+    """An array's elements as they stand on the wire; a view of them where they stand so in memory."""
     datatype = datatype_of(array)
     if datatype.itemsize == 0:
-        data = b"".join([part for item in array.ravel().tolist() for part in (_LENGTH.pack(len(item)), item)])
-    else:
-        data = array.astype(_WIRE_DTYPES[datatype.name], copy=False).tobytes()
-    # The enum's numbers are those of DATATYPES by construction; a test compares them.
-    number: Any = datatype.number
-    return tensor_pb2.Tensor(name=name, datatype=number, shape=array.shape, data=data)
+        return b"".join([part for item in array.ravel().tolist() for part in (_LENGTH.pack(len(item)), item)])
+    flat = np.ascontiguousarray(array.astype(_WIRE_DTYPES[datatype.name], copy=False)).reshape(-1)
+    return flat.view(np.uint8).data
 
 
 def decode_tensors(messages: Iterable[tensor_pb2.Tensor]) -> Tensors:
@@ -65,36 +73,41 @@ def decode_tensors(messages: Iterable[tensor_pb2.Tensor]) -> Tensors:
 
     Raises:
         InvalidInput: A name twice, an unknown datatype, a shape below zero or beyond any memory, or data whose length
-        is not
-            what shape and datatype say; names the tensor.
+            is not what shape and datatype say; names the tensor.
     """
+    return collect_tensors((message, message.data) for message in messages)
+
+
+def collect_tensors(found: Iterable[tuple[tensor_pb2.Tensor, bytes | memoryview]]) -> Tensors:
+    """The same for messages whose data stands beside them."""
     arrays: dict[str, Array] = {}
-    for message in messages:
+    for message, data in found:
         name = message.name
         if name in arrays or not name or len(name) > MAX_NAME:
             problem = "comes twice" if name in arrays else f"needs a name of 1 to {MAX_NAME} characters"
             raise InvalidInput(f"tensor {name[:MAX_NAME]!r} {problem}", tensor=name[:MAX_NAME])
-        arrays[name] = _decode(name, message)
+        arrays[name] = _decode(name, message, data)
     return Tensors.trusted(arrays)
 
 
-def _decode(name: str, message: tensor_pb2.Tensor) -> Array:
+def _decode(name: str, message: tensor_pb2.Tensor, data: bytes | memoryview) -> Array:
     datatype = _BY_NUMBER.get(message.datatype)
     if datatype is None:
         raise InvalidInput(f"tensor {name!r} has no datatype that is known here ({message.datatype})", tensor=name)
     shape = tuple(message.shape)
     count = _count(name, shape)
-    data = message.data
     if datatype.itemsize == 0:
-        return _decode_bytes(name, data, shape, count)
+        return _decode_bytes(name, bytes(data), shape, count)
     size = count * datatype.itemsize
     if len(data) != size:
         raise InvalidInput(
             f"tensor {name!r} has {len(data)} bytes of data where {datatype}{list(shape)} takes {size}", tensor=name
         )
-    if datatype.name == "BOOL" and data.translate(None, b"\0\1"):
+    if datatype.name == "BOOL" and bytes(data).translate(None, b"\0\1"):
         raise InvalidInput(f"tensor {name!r} is BOOL and has bytes other than 0 and 1", tensor=name)
     array = np.frombuffer(data, _WIRE_DTYPES[datatype.name]).astype(datatype.dtype, copy=False).reshape(shape)
+    if not array.flags.aligned:
+        array = array.copy()  # models may read elements in ways that only aligned ones allow
     array.flags.writeable = False
     return array
 

@@ -20,25 +20,28 @@ from mesh.errors import PlacementError, RequestError
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
-from mesh.transports.codec import decode_report, decode_tensors, encode_options, encode_tensors
+from mesh.transports.codec import decode_report, encode_options, encode_tensors
 from mesh.transports.contract import GRAPH, Description, Endpoint, Limits
 from mesh.transports.description import decode_description
 from mesh.transports.engine import Engine, GrpcioEngine
-from mesh.transports.servicers import add_servicers
+from mesh.transports.message import decode_answer, encode_call
+from mesh.transports.servicers import SERVICES, add_servicers
 from mesh.transports.status import encode_error, error_of_call
 from mesh.v1 import (
     aggregate_service_pb2,
-    aggregate_service_pb2_grpc,
     graph_service_pb2,
     graph_service_pb2_grpc,
-    predict_service_pb2,
-    predict_service_pb2_grpc,
-    preprocess_service_pb2,
-    preprocess_service_pb2_grpc,
 )
 
 __all__ = ["GrpcTransport", "target_of"]
 
+METHODS = {
+    "preprocess": f"/{SERVICES['preprocess']}/Preprocess",
+    "predict": f"/{SERVICES['predict']}/Predict",
+    "aggregate": f"/{SERVICES['aggregate']}/Aggregate",
+    GRAPH: f"/{SERVICES[GRAPH]}/Run",
+}
+"""Kind of endpoint -> the method that one batch is sent to."""
 _READY_TIMEOUT_S = 2.0
 
 
@@ -147,20 +150,14 @@ class GrpcLink:
 
     def handler(self, kind: str, name: str) -> Handler[Any]:
         """The far endpoint as a handler."""
-        match kind:
-            case "preprocess":
-                stub = preprocess_service_pb2_grpc.PreprocessServiceStub(self._channel)
-                return _unary(stub.Preprocess, preprocess_service_pb2.PreprocessRequest, {"node": name})
-            case "predict":
-                stub = predict_service_pb2_grpc.PredictServiceStub(self._channel)
-                return _unary(stub.Predict, predict_service_pb2.PredictRequest, {"node": name})
-            case "aggregate":
-                return _aggregate(aggregate_service_pb2_grpc.AggregateServiceStub(self._channel), name)
-            case _ if kind == GRAPH:
-                stub = graph_service_pb2_grpc.GraphServiceStub(self._channel)
-                return _unary(stub.Run, graph_service_pb2.RunRequest, {"graph": name})
-            case _:
-                raise ValueError(f"no kind of endpoint is called {kind!r}")
+        if kind not in METHODS:
+            raise ValueError(f"no kind of endpoint is called {kind!r}")
+        if kind == "aggregate":
+            method = self._channel.unary_unary(
+                METHODS[kind], request_serializer=aggregate_service_pb2.AggregateRequest.SerializeToString
+            )
+            return _aggregate(method, name)
+        return _unary(self._channel.unary_unary(METHODS[kind]), name)
 
     async def describe(self, graph: str = "", timeout_s: float = 5.0) -> Description:
         """What the far graph takes, gives and is made of; an empty name means the gateway's whole graph.
@@ -195,21 +192,20 @@ async def _call(method: Any, message: Any, context: Context) -> Tensors:
         answer = await method(message, timeout=context.remaining_s())
     except grpc.aio.AioRpcError as error:
         raise error_of_call(error) from None
-    outputs = decode_tensors(answer.outputs)
+    outputs, report = decode_answer(answer)
     if context.timings is not None:
-        context.timings.extend(decode_report(answer.report, time.perf_counter() - started))
+        context.timings.extend(decode_report(report, time.perf_counter() - started))
     return outputs
 
 
-def _unary(method: Any, request_type: Any, named: dict[str, str]) -> Handler[Tensors]:
+def _unary(method: Any, name: str) -> Handler[Tensors]:
     async def call(request: Tensors, context: Context, /) -> Tensors:
-        message = request_type(inputs=encode_tensors(request), options=encode_options(context), **named)
-        return await _call(method, message, context)
+        return await _call(method, encode_call(name, request, encode_options(context)), context)
 
     return call
 
 
-def _aggregate(stub: Any, node: str) -> Handler[Branches]:
+def _aggregate(method: Any, node: str) -> Handler[Branches]:
     async def call(request: Branches, context: Context, /) -> Tensors:
         branches: list[aggregate_service_pb2.Branch] = []
         for name, result in request.items():
@@ -219,6 +215,6 @@ def _aggregate(stub: Any, node: str) -> Handler[Branches]:
                 answer = aggregate_service_pb2.BranchTensors(tensors=encode_tensors(result))
                 branches.append(aggregate_service_pb2.Branch(name=name, answer=answer))
         message = aggregate_service_pb2.AggregateRequest(node=node, branches=branches, options=encode_options(context))
-        return await _call(stub.Aggregate, message, context)
+        return await _call(method, message, context)
 
     return call

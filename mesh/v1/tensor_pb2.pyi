@@ -103,6 +103,7 @@ class Tensor(_message.Message):
     DATATYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the node's signature, at most 128 characters, unique within a list of tensors."""
     datatype: Global___Datatype.ValueType
@@ -110,6 +111,10 @@ class Tensor(_message.Message):
     data: _builtins.bytes
     """The elements, row-major (C order), little-endian, without padding. Its length has to be exactly what shape and
     datatype say; it is checked before it is read.
+    """
+    padding: _builtins.bytes
+    """Ignored by readers. A writer may put zeros here, before data, so that data begins at a multiple of 16 bytes of the
+    message and can be read in place.
     """
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -122,10 +127,11 @@ class Tensor(_message.Message):
         datatype: Global___Datatype.ValueType = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
         data: _builtins.bytes = ...,
+        padding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "datatype", b"datatype", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "datatype", b"datatype", "name", b"name", "padding", b"padding", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
