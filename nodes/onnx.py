@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -297,8 +298,8 @@ def _run_options() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The text of onnxruntime without its prefix."""
-    return str(error).removeprefix("[ONNXRuntimeError] : ").strip()
+    """The text of onnxruntime without its code and the path that ours begins with."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?", "", str(error)).strip()
 
 
 def _zeros(specs: Mapping[str, TensorSpec], rows: int) -> dict[str, Array]:
