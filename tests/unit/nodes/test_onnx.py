@@ -111,7 +111,9 @@ class TestSignature:
 
 
 class TestSetup:
-    @pytest.mark.parametrize(("data", "text"), [(b"", "empty"), (b"no protobuf", "onnxruntime cannot load it: Protobuf parsing failed")])
+    @pytest.mark.parametrize(
+        ("data", "text"), [(b"", "empty"), (b"no protobuf", "onnxruntime cannot load it: Protobuf parsing failed")]
+    )
     def test_a_broken_file_is_a_setup_error(self, write: Write, data: bytes, text: str) -> None:
         with pytest.raises(SetupError, match=rf"model\.onnx: .*{text}"):
             _ = OnnxPredict(model=write(data)).signature
