@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from mesh.errors import DeadlineExceeded
+from mesh.errors import DeadlineExceeded, NodeFailed, RequestError
 
-__all__ = ["Clock", "Context", "NodeTiming", "Parameter", "SystemClock", "Timer"]
+__all__ = [
+    "SYSTEM_CLOCK",
+    "Clock",
+    "Context",
+    "NodeTiming",
+    "Parameter",
+    "SystemClock",
+    "Timer",
+    "cancel_requested",
+    "new_request_id",
+]
+
+log = logging.getLogger("mesh.node")
 
 Parameter = bool | int | float | str
 """A request parameter: one of the four scalar kinds of the Open Inference Protocol."""
@@ -111,7 +124,10 @@ class Context:
             DeadlineExceeded: The deadline has passed.
         """
         if self.deadline is not None and self.clock.now() >= self.deadline:
-            raise DeadlineExceeded("the deadline passed before the work began", request_id=self.request_id)
+            raise self._not_begun()
+
+    def _not_begun(self) -> DeadlineExceeded:
+        return DeadlineExceeded("the deadline passed before the work began", request_id=self.request_id)
 
     def within(self, seconds: float) -> Context:
         """The same request with at most `seconds` left."""
@@ -121,16 +137,20 @@ class Context:
         return replace(self, deadline=latest)
 
     async def run(self, work: Awaitable[T]) -> T:
-        """Await `work`, but no longer than the deadline.
+        """Await `work`, but no longer than the deadline. Work whose time has run out already is not begun.
 
         Raises:
-            DeadlineExceeded: The deadline passed first; `work` was cancelled.
+            DeadlineExceeded: The deadline passed first; `work` was cancelled, and whatever it ended in was dropped.
         """
         if self.deadline is None:
             return await work
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - an await outside any task has nobody to cancel
             return await work
+        if self.clock.now() >= self.deadline:
+            if isinstance(work, Coroutine):
+                work.close()
+            raise self._not_begun()
         before = task.cancelling()
         expired = False
 
@@ -142,7 +162,7 @@ class Context:
         timer = self.clock.call_at(self.deadline, expire)
         try:
             result = await work
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):
             # Ours alone: a caller's own cancellation that came as well must go on up.
             if expired and task.uncancel() <= before:
                 raise DeadlineExceeded("the deadline passed", request_id=self.request_id) from None
@@ -153,3 +173,34 @@ class Context:
             # The answer and the deadline met in the same turn of the loop: the answer is late.
             raise DeadlineExceeded("the deadline passed", request_id=self.request_id)
         return result
+
+    def explain(self, error: BaseException, *, node: str = "") -> None:
+        """Make of what left a handler what its caller may see. Called in an `except`, before its `raise`.
+
+        A request error is told its node and request where it does not know them. A cancellation stays one if somebody
+        asked for it.
+
+        Raises:
+            NodeFailed: Anything else. The cause goes to the log; the caller is told only its kind.
+        """
+        if isinstance(error, RequestError):
+            error.locate(node=node, request_id=self.request_id)
+            return
+        if isinstance(error, asyncio.CancelledError):
+            if cancel_requested():
+                return
+        elif not isinstance(error, Exception):
+            return
+        log.error("node %s failed on request %s", node or "?", self.request_id, exc_info=error)
+        text = f"the node raised {type(error).__name__}; the worker's log has the cause"
+        raise NodeFailed(text, node=node, request_id=self.request_id) from error
+
+
+def cancel_requested() -> bool:
+    """Whether somebody asked the current task to stop.
+
+    A `CancelledError` that nobody asked for (a future that was cancelled elsewhere, say) is a failure like any other:
+    passed on, it would leave a caller without an answer.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

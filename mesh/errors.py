@@ -90,12 +90,26 @@ class NodeContractError(SetupError):
     """A node class breaks the contract of its kind; the text says which rule."""
 
 
+_MAX_TEXT_BYTES = 2048
+_MAX_NAME_BYTES = 512
+_MAX_RETRY_AFTER_S = 86_400.0
+
+
+def _bounded(text: str, most_bytes: int) -> str:
+    """A text that fits into the headers of a call, where errors travel, and that UTF-8 can spell."""
+    if len(text) <= most_bytes and text.isascii():
+        return text
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
+
+
 class RequestError(MeshError):
     """One request failed.
 
+    Texts are bounded here and not on the way, so that an error is the same wherever its node runs.
+
     Args:
-        text: What went wrong, safe to show to the caller: never an internal path or key.
-        node: The node at which it went wrong; empty at the graph's own edge.
+        text: What went wrong, safe to show to the caller: never an internal path or key. Cut after 2 KiB.
+        node: The node at which it went wrong; empty at the graph's own edge. Cut after 512 bytes, as are the next two.
         tensor: The tensor that was wrong, where one was.
         row: The row of the request that was wrong, from 0; None when it is the request as a whole.
         request_id: The request that failed.
@@ -115,12 +129,13 @@ class RequestError(MeshError):
         row: int | None = None,
         request_id: str = "",
     ) -> None:
+        text = _bounded(text, _MAX_TEXT_BYTES)
         super().__init__(text)
         self.text = text
-        self.node = node
-        self.tensor = tensor
+        self.node = _bounded(node, _MAX_NAME_BYTES)
+        self.tensor = _bounded(tensor, _MAX_NAME_BYTES)
         self.row = row
-        self.request_id = request_id
+        self.request_id = _bounded(request_id, _MAX_NAME_BYTES)
 
     def _identity(self) -> tuple[object, ...]:
         return (type(self), self.text, self.node, self.tensor, self.row, self.request_id)
@@ -157,7 +172,7 @@ class Overloaded(RequestError):
     """A bound was reached and the request was refused at once.
 
     Args:
-        retry_after_s: Seconds after which a new attempt makes sense.
+        retry_after_s: Seconds after which a new attempt makes sense: from 0 to one day, kept to the nanosecond.
     """
 
     code = "RESOURCE_EXHAUSTED"
@@ -174,7 +189,9 @@ class Overloaded(RequestError):
         request_id: str = "",
     ) -> None:
         super().__init__(text, node=node, tensor=tensor, row=row, request_id=request_id)
-        self.retry_after_s = retry_after_s
+        # Written so that a NaN becomes 0.
+        bounded_s = min(max(0.0, retry_after_s), _MAX_RETRY_AFTER_S)
+        self.retry_after_s = round(bounded_s * 1e9) / 1e9
 
     def _identity(self) -> tuple[object, ...]:
         return (*super()._identity(), self.retry_after_s)

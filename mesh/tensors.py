@@ -17,7 +17,7 @@ placement would change answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,11 @@ def datatype_of(array: Array) -> Datatype:
 
 def _as_array(name: str, value: Any) -> Array:
     """A read-only array of one of the datatypes; text becomes BYTES, foreign byte order becomes native."""
-    array: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array: Array = value if type(value) is np.ndarray else _made(name, value)
     if array.dtype in _BY_DTYPE:
         if array.dtype.hasobject:
             array = _as_bytes(name, array)
-    elif array.dtype.kind in "US":
+    elif array.dtype.kind in "SUT":
         array = _as_bytes(name, array.astype(object))
     elif not array.dtype.isnative and array.dtype.newbyteorder("=") in _BY_DTYPE:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -112,6 +112,19 @@ def _as_array(name: str, value: Any) -> Array:
     return array
 
 
+def _made(name: str, value: Any) -> Array:
+    try:
+        array: Array = np.asarray(value)
+        if array.dtype.kind not in "SU" or isinstance(value, np.ndarray):
+            return array
+    except UnicodeDecodeError:
+        pass  # texts and bytes together
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"tensor {name!r} is no array: {error}", tensor=name) from error
+    # Not numpy's own texts: those lose their trailing NULs.
+    return np.asarray(value, dtype=object)
+
+
 def _as_bytes(name: str, array: Array) -> Array:
     flat: list[Any] = array.ravel().tolist()
     if all(type(item) is bytes for item in flat):
@@ -119,12 +132,19 @@ def _as_bytes(name: str, array: Array) -> Array:
     out = np.empty(len(flat), dtype=object)
     for index, item in enumerate(flat):
         if isinstance(item, str):
-            out[index] = item.encode()
+            out[index] = _utf8(name, item)
         elif isinstance(item, bytes | bytearray | memoryview):
             out[index] = bytes(item)
         else:
             raise InvalidInput(f"tensor {name!r} holds {type(item).__name__}, which is not BYTES", tensor=name)
     return out.reshape(array.shape)
+
+
+def _utf8(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"tensor {name!r} holds text that UTF-8 cannot spell", tensor=name) from None
 
 
 class Tensors(Mapping[str, Array]):
@@ -134,7 +154,7 @@ class Tensors(Mapping[str, Array]):
         arrays: Arrays, or what `numpy.asarray` takes. `str` becomes UTF-8 BYTES.
 
     Raises:
-        InvalidInput: A dtype that no datatype stands for; names the tensor.
+        InvalidInput: A dtype that no datatype stands for, or what is no array at all; names the tensor.
     """
 
     __slots__ = ("_arrays",)
@@ -160,6 +180,20 @@ class Tensors(Mapping[str, Array]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
+
+    # The views of the dict inside: those of Mapping look every name up again.
+
+    def keys(self) -> KeysView[str]:
+        """The names, in their order."""
+        return self._arrays.keys()
+
+    def values(self) -> ValuesView[Array]:
+        """The arrays, in their order."""
+        return self._arrays.values()
+
+    def items(self) -> ItemsView[str, Array]:
+        """Names and arrays, in their order."""
+        return self._arrays.items()
 
     def __eq__(self, other: object) -> bool:
         """Same names, datatypes, shapes and bits (so a NaN equals itself)."""
@@ -192,7 +226,26 @@ class Tensors(Mapping[str, Array]):
     @property
     def nbytes(self) -> int:
         """Bytes that the arrays take on the wire, without their names and shapes."""
-        return sum(wire_size(array) for array in self._arrays.values())
+        total = 0
+        for array in self._arrays.values():
+            total += wire_size(array) if array.dtype.hasobject else array.nbytes
+        return total
+
+    def check_size(self, most_bytes: int, verb: str) -> None:
+        """Hold the bytes of all tensors together against a bound.
+
+        Args:
+            most_bytes: The bound.
+            verb: What their node does with them: `takes` or `gives`.
+
+        Raises:
+            InvalidInput: They are more; names the largest.
+        """
+        nbytes = self.nbytes
+        if nbytes > most_bytes:
+            largest = max(self._arrays, key=lambda name: wire_size(self._arrays[name]))
+            text = f"{verb} {nbytes} bytes of tensors where at most {most_bytes} are carried"
+            raise InvalidInput(f"{text}; the largest is {largest!r}", tensor=largest)
 
     def take(self, start: int, stop: int) -> Tensors:
         """Rows `start` to `stop` of every tensor, as views."""
@@ -203,7 +256,7 @@ def wire_size(array: Array) -> int:
     """Bytes of an array's data on the wire."""
     if not array.dtype.hasobject:
         return array.nbytes
-    return sum(4 + len(item) for item in array.ravel().tolist())
+    return 4 * array.size + sum(map(len, array.ravel().tolist()))
 
 
 def _same(left: Array, right: Array) -> bool:
