@@ -7,7 +7,6 @@ become Python `bytes`). The wire is little-endian, whatever the host is.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from mesh.context import SYSTEM_CLOCK, Clock, Context, NodeTiming, Parameter, ne
 from mesh.errors import InvalidInput
 from mesh.signature import TensorSpec
 from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
+from mesh.transports.contract import MAX_PARAMETERS
 from mesh.v1 import call_pb2, tensor_pb2
 
 __all__ = [
@@ -26,18 +26,22 @@ __all__ = [
     "context_of",
     "decode_report",
     "decode_tensors",
+    "duration",
     "encode_data",
     "encode_head",
     "encode_options",
     "encode_report",
     "encode_specs",
     "encode_tensors",
+    "seconds",
 ]
 
+MAX_TENSORS = 1024
+"""Tensors of one message."""
 MAX_AXES = 32
 """Axes of one tensor; numpy itself stops at 64."""
-MAX_PARAMETERS = 64
 MAX_NAME = 128
+"""Characters of a tensor's or parameter's name, and of a request id."""
 _MAX_SIZE = 1 << 40
 _BY_NUMBER = {datatype.number: datatype for datatype in DATATYPES.values()}
 _WIRE_DTYPES = {
@@ -56,7 +60,10 @@ def encode_head(name: str, array: Array, data: bytes = b"") -> tensor_pb2.Tensor
     """A tensor's message, with or without its data."""
     # The enum's numbers are those of DATATYPES by construction; a test compares them.
     number: Any = datatype_of(array).number
-    return tensor_pb2.Tensor(name=name, datatype=number, shape=array.shape, data=data)
+    try:
+        return tensor_pb2.Tensor(name=name, datatype=number, shape=array.shape, data=data)
+    except ValueError:
+        raise InvalidInput(f"tensor {name!r} has a name that UTF-8 cannot spell", tensor=name) from None
 
 
 def encode_data(array: Array) -> bytes | memoryview:
@@ -72,8 +79,8 @@ def decode_tensors(messages: Iterable[tensor_pb2.Tensor]) -> Tensors:
     """Read tensors, without copying their data.
 
     Raises:
-        InvalidInput: A name twice, an unknown datatype, a shape below zero or beyond any memory, or data whose length
-            is not what shape and datatype say; names the tensor.
+        InvalidInput: Too many tensors, a name twice, an unknown datatype, a shape below zero or beyond any memory, or
+            data whose length is not what shape and datatype say; names the tensor.
     """
     return collect_tensors((message, message.data) for message in messages)
 
@@ -82,6 +89,8 @@ def collect_tensors(found: Iterable[tuple[tensor_pb2.Tensor, bytes | memoryview]
     """The same for messages whose data stands beside them."""
     arrays: dict[str, Array] = {}
     for message, data in found:
+        if len(arrays) == MAX_TENSORS:
+            raise InvalidInput(f"more than {MAX_TENSORS} tensors in one message")
         name = message.name
         if name in arrays or not name or len(name) > MAX_NAME:
             problem = "comes twice" if name in arrays else f"needs a name of 1 to {MAX_NAME} characters"
@@ -94,6 +103,9 @@ def _decode(name: str, message: tensor_pb2.Tensor, data: bytes | memoryview) -> 
     datatype = _BY_NUMBER.get(message.datatype)
     if datatype is None:
         raise InvalidInput(f"tensor {name!r} has no datatype that is known here ({message.datatype})", tensor=name)
+    if len(message.shape) > MAX_AXES:
+        text = f"tensor {name!r} has {len(message.shape)} axes; at most {MAX_AXES} are taken"
+        raise InvalidInput(text, tensor=name)
     shape = tuple(message.shape)
     count = _count(name, shape)
     if datatype.itemsize == 0:
@@ -113,14 +125,15 @@ def _decode(name: str, message: tensor_pb2.Tensor, data: bytes | memoryview) -> 
 
 
 def _count(name: str, shape: tuple[int, ...]) -> int:
-    if len(shape) > MAX_AXES:
-        raise InvalidInput(f"tensor {name!r} has {len(shape)} axes; at most {MAX_AXES} are taken", tensor=name)
-    if any(size < 0 or size > _MAX_SIZE for size in shape):
-        raise InvalidInput(f"tensor {name!r} has the impossible shape {list(shape)}", tensor=name)
+    count = 1
     # Sizes beside a zero are bounded as well: numpy computes strides from them.
-    if math.prod(size for size in shape if size) > _MAX_SIZE:
-        raise InvalidInput(f"tensor {name!r} has the impossible shape {list(shape)}", tensor=name)
-    return math.prod(shape)
+    span = 1
+    for size in shape:
+        count *= size
+        span *= size or 1
+        if not 0 < span <= _MAX_SIZE:
+            raise InvalidInput(f"tensor {name!r} has the impossible shape {list(shape)}", tensor=name)
+    return count
 
 
 def _decode_bytes(name: str, data: bytes, shape: tuple[int, ...], count: int) -> Array:
@@ -128,19 +141,21 @@ def _decode_bytes(name: str, data: bytes, shape: tuple[int, ...], count: int) ->
         raise InvalidInput(
             f"tensor {name!r} has {len(data)} bytes of data, too few for the lengths of {count} elements", tensor=name
         )
-    array = np.empty(count, dtype=object)
-    position = 0
+    items: list[bytes] = []
+    position, end = 0, len(data)
     for index in range(count):
         start = position + _LENGTH.size
-        if start > len(data):
+        if start > end:
             raise InvalidInput(f"tensor {name!r} is cut off in the length of element {index}", tensor=name)
         (length,) = _LENGTH.unpack_from(data, position)
         position = start + length
-        if position > len(data):
+        if position > end:
             raise InvalidInput(f"tensor {name!r} is cut off in element {index}", tensor=name)
-        array[index] = data[start:position]
-    if position != len(data):
-        raise InvalidInput(f"tensor {name!r} has {len(data) - position} bytes after its last element", tensor=name)
+        items.append(data[start:position])
+    if position != end:
+        raise InvalidInput(f"tensor {name!r} has {end - position} bytes after its last element", tensor=name)
+    array = np.empty(count, dtype=object)
+    array[:] = items
     array = array.reshape(shape)
     array.flags.writeable = False
     return array
@@ -157,10 +172,20 @@ def encode_specs(specs: Mapping[str, TensorSpec]) -> list[tensor_pb2.TensorSpec]
 
 
 def encode_options(context: Context) -> call_pb2.CallOptions:
-    """What of a context travels in the message; the deadline travels as gRPC's own."""
-    options = call_pb2.CallOptions(request_id=context.request_id, report_timings=context.timings is not None)
+    """What of a context travels in the message; the deadline travels as gRPC's own.
+
+    Raises:
+        InvalidInput: A parameter, or the request id, is nothing that the wire can carry.
+    """
+    try:
+        options = call_pb2.CallOptions(request_id=context.request_id, report_timings=context.timings is not None)
+    except ValueError:
+        raise InvalidInput("the request id has characters that UTF-8 cannot spell") from None
     for name, value in context.parameters.items():
-        options.parameters[name].CopyFrom(_encode_parameter(value))
+        try:
+            options.parameters[name].CopyFrom(_encode_parameter(value))
+        except (ValueError, TypeError):
+            raise InvalidInput(f"parameter {name!r} is neither truth, 64-bit number nor text") from None
     return options
 
 
@@ -180,7 +205,7 @@ def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: 
     """The context of a call that arrived with `remaining_s` seconds left.
 
     Raises:
-        InvalidInput: More parameters, or a longer request id, than are taken.
+        InvalidInput: More parameters, or longer names, than are taken.
     """
     if len(options.request_id) > MAX_NAME:
         raise InvalidInput(f"request_id is longer than {MAX_NAME} characters")
@@ -189,8 +214,9 @@ def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: 
     parameters: dict[str, Parameter] = {}
     for name, message in options.parameters.items():
         kind = message.WhichOneof("value")
-        if kind is None:
-            raise InvalidInput(f"parameter {name!r} has no value")
+        if kind is None or len(name) > MAX_NAME:
+            problem = "has no value" if kind is None else f"has a name of more than {MAX_NAME} characters"
+            raise InvalidInput(f"parameter {name[:MAX_NAME]!r} {problem}")
         parameters[name] = getattr(message, kind)
     return Context(
         request_id=options.request_id or new_request_id(),
@@ -248,4 +274,5 @@ def duration(value_s: float) -> Duration:
 
 def seconds(message: Duration) -> float:
     """A Duration message in seconds."""
-    return message.seconds + message.nanos / 1e9
+    # In whole numbers first: an error's hint has to come back equal.
+    return (message.seconds * 10**9 + message.nanos) / 10**9

@@ -14,6 +14,7 @@ from mesh.tensors import Tensors
 
 __all__ = [
     "GRAPH",
+    "MAX_PARAMETERS",
     "Description",
     "Endpoint",
     "Event",
@@ -27,6 +28,11 @@ __all__ = [
 
 GRAPH = "graph"
 """The kind of an endpoint that is a graph, or a part of one; the others are the kinds of `mesh.node.KINDS`."""
+MAX_PARAMETERS = 64
+"""Parameters of one request."""
+_EDGES_A_CALL = 8
+_MOST_BYTES = (1 << 31) - (1 << 20)
+"""protobuf's own bound on a message, less room for what is in it beside tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,14 @@ class Limits:
     """The deadline of a call that comes without one, in seconds from its arrival. Default 30 s."""
     max_stream_in_flight: int = 64
     """Most batches of one stream that are worked on at once; the stream is read no further meanwhile. Default 64."""
+
+    def most_bytes(self, kind: str) -> int:
+        """Most bytes of tensors in one call to an endpoint of this kind, each way: one edge's; for a graph several's.
+
+        A part of a graph may take and give many edges at once. Each of them is held against `max_message_bytes` where
+        its nodes run, so that the bound is met in every placement alike.
+        """
+        return min(self.max_message_bytes * _EDGES_A_CALL if kind == GRAPH else self.max_message_bytes, _MOST_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
