@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import cast
 
 from mesh.context import Context
-from mesh.errors import NotFound, Overloaded, Unavailable
-from mesh.handler import Handler
+from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
+from mesh.handler import Branches
 from mesh.tensors import Tensors
-from mesh.transports.contract import Endpoint, Event, GraphHandler, Limits
+from mesh.transports.contract import MAX_PARAMETERS, Endpoint, Event, GraphHandler, Limits
 
-__all__ = ["Admission"]
+__all__ = ["RETRY_AFTER_S", "Admission", "check_request"]
 
-Request = TypeVar("Request")
 RETRY_AFTER_S = 0.05
+"""The hint of a listener that is full: it cannot know how long its calls take."""
 
 
 class Admission:
@@ -58,39 +59,78 @@ class Admission:
             raise NotFound(f"no {kind} is called {name!r} here; there is: {known}")
         return found
 
-    def _enter(self, context: Context) -> None:
+    def _enter(self, context: Context) -> Context:
+        """Count a call in, and give it a deadline where it has none."""
         if not self._open:
-            raise Unavailable("the worker is draining", request_id=context.request_id)
+            raise Unavailable("the worker is draining")
         if self._in_flight >= self._limits.max_in_flight:
             text = f"the worker has {self._in_flight} calls in flight and takes no more"
-            raise Overloaded(text, retry_after_s=RETRY_AFTER_S, request_id=context.request_id)
+            raise Overloaded(text, retry_after_s=RETRY_AFTER_S)
+        if len(context.parameters) > MAX_PARAMETERS:
+            raise InvalidInput(f"{len(context.parameters)} parameters; at most {MAX_PARAMETERS} are taken")
         self._in_flight += 1
+        return context if context.deadline is not None else context.within(self._limits.default_timeout_s)
 
-    async def run(self, handler: Handler[Request], request: Request, context: Context) -> Tensors:
-        """Call `handler` if there is room, for as long as the deadline allows.
+    async def run(self, endpoint: Endpoint, request: Tensors | Branches, context: Context) -> Tensors:
+        """Call an endpoint if there is room, for as long as the deadline allows.
 
         Raises:
+            RequestError: Whatever the handler ended in; names its node and the request.
             Overloaded: `max_in_flight` calls are being worked on.
             Unavailable: The listener is draining.
             DeadlineExceeded: The deadline passed first.
+            InvalidInput: Request or answer are larger than one call carries.
         """
-        self._enter(context)
         try:
-            return await context.run(handler(request, context))
-        finally:
-            self._in_flight -= 1
+            limited = self._enter(context)
+            try:
+                check_request(request, endpoint.kind, self._limits)
+                answer = await limited.run(endpoint.handler(request, limited))
+                return self._checked(answer, endpoint)
+            finally:
+                self._in_flight -= 1
+        except BaseException as error:
+            context.explain(error, node=endpoint.node)
+            raise
 
-    async def stream(self, handler: GraphHandler, request: Tensors, context: Context) -> AsyncIterator[Event]:
+    async def stream(self, endpoint: Endpoint, request: Tensors, context: Context) -> AsyncGenerator[Event, None]:
         """The same for an answer in pieces; the deadline holds for the last piece."""
-        self._enter(context)
-        events = handler.stream(request, context)
         try:
-            while True:
-                try:
-                    event = await context.run(anext(events))
-                except StopAsyncIteration:
-                    return
-                yield event
-        finally:
-            self._in_flight -= 1
-            await events.aclose()
+            limited = self._enter(context)
+            try:
+                check_request(request, endpoint.kind, self._limits)
+                events = cast("GraphHandler", endpoint.handler).stream(request, limited)
+                async with aclosing(events):
+                    while True:
+                        try:
+                            node, result = await limited.run(anext(events))
+                        except StopAsyncIteration:
+                            return
+                        yield node, result if isinstance(result, RequestError) else self._checked(result, endpoint)
+            finally:
+                self._in_flight -= 1
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            context.explain(error, node=endpoint.node)
+            raise
+
+    def _checked(self, answer: object, endpoint: Endpoint) -> Tensors:
+        if not isinstance(answer, Tensors):
+            raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
+        answer.check_size(self._limits.most_bytes(endpoint.kind), "gives")
+        return answer
+
+
+def check_request(request: Tensors | Branches, kind: str, limits: Limits) -> None:
+    """Hold a request's size against what a call carries.
+
+    Raises:
+        InvalidInput: It is larger; names the largest tensor.
+    """
+    if isinstance(request, Tensors):
+        request.check_size(limits.most_bytes(kind), "takes")
+        return
+    for result in request.values():
+        if isinstance(result, Tensors):
+            result.check_size(limits.most_bytes(kind), "takes")

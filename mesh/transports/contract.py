@@ -24,6 +24,7 @@ __all__ = [
     "Listener",
     "NodeDescription",
     "Transport",
+    "node_named",
 ]
 
 GRAPH = "graph"
@@ -112,6 +113,16 @@ class Endpoint:
     front: bool = False
     """Answers calls of its kind that name nobody."""
 
+    @property
+    def node(self) -> str:
+        """What errors name; empty for a graph, whose errors name their own nodes."""
+        return node_named(self.kind, self.name)
+
+
+def node_named(kind: str, name: str) -> str:
+    """The node that an endpoint of this kind and name is; empty for a graph."""
+    return "" if kind == GRAPH else name
+
 
 class Listener(Protocol):
     """An open ear."""
@@ -122,7 +133,7 @@ class Listener(Protocol):
         ...
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing new, finish what was accepted, cut off after `grace_s` seconds; closing twice is harmless."""
+        """Accept nothing new, finish what was accepted, cut off after `grace_s` seconds; twice is harmless."""
         ...
 
 
@@ -130,7 +141,12 @@ class Link(Protocol):
     """A live connection that stands in for an edge."""
 
     def handler(self, kind: str, name: str) -> Handler[Any]:
-        """The far endpoint as a handler. Raises `Unavailable` when called while the far side cannot be reached."""
+        """The far endpoint as a handler. A call without a deadline gets `Limits.default_timeout_s`.
+
+        Raises, when called: what the far handler raised; NotFound when nothing is called `name` there; Overloaded when
+        as many calls are in flight there as may be; InvalidInput for more bytes than a call carries, either way;
+        Unavailable when the far side cannot be reached, or goes away with the call in flight.
+        """
         ...
 
     async def ready(self) -> bool:

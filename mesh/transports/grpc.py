@@ -5,6 +5,7 @@ Every listener also answers `grpc.health.v1.Health` and server reflection, so th
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -15,13 +16,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mesh.context import Context
-from mesh.errors import PlacementError, RequestError
+from mesh.context import Context, cancel_requested
+from mesh.errors import PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
-from mesh.transports.admission import Admission
+from mesh.transports.admission import Admission, check_request
 from mesh.transports.codec import decode_report, encode_options, encode_tensors
-from mesh.transports.contract import GRAPH, Description, Endpoint, Limits
+from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_named
 from mesh.transports.description import decode_description
 from mesh.transports.engine import Engine, GrpcioEngine
 from mesh.transports.message import decode_answer, encode_call
@@ -97,7 +98,7 @@ class GrpcTransport:
 
     async def dial(self, address: str, limits: Limits) -> GrpcLink:
         """A link that connects when first used."""
-        return GrpcLink(self._engine.channel(target_of(address), limits))
+        return GrpcLink(self._engine.channel(target_of(address), limits), limits)
 
 
 def _refuse_live_socket(path: str) -> None:
@@ -109,7 +110,8 @@ def _refuse_live_socket(path: str) -> None:
         except (FileNotFoundError, ConnectionRefusedError):
             return
         except OSError as error:
-            raise PlacementError(f"unix:{path} cannot be bound: {os.strerror(error.errno or 0)}") from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise PlacementError(f"unix:{path} cannot be bound: {why}") from None
     raise PlacementError(f"unix:{path} is in use")
 
 
@@ -143,8 +145,9 @@ class GrpcListener:
 class GrpcLink:
     """A channel whose far side is a `GrpcListener`, or anything else that serves `mesh.v1`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, limits: Limits) -> None:
         self._channel = channel
+        self._limits = limits
         # The published stubs leave the method out of the type.
         self._health: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -152,12 +155,38 @@ class GrpcLink:
         """The far endpoint as a handler."""
         if kind not in METHODS:
             raise ValueError(f"no kind of endpoint is called {kind!r}")
-        if kind == "aggregate":
-            method = self._channel.unary_unary(
-                METHODS[kind], request_serializer=aggregate_service_pb2.AggregateRequest.SerializeToString
+        method: Any = self._channel.unary_unary(METHODS[kind])
+        encode = _encode_branches if kind == "aggregate" else _encode_tensors
+
+        async def call(request: Any, context: Context, /) -> Tensors:
+            try:
+                check_request(request, kind, self._limits)
+                return await self._call(method, encode(name, request, context), context)
+            except RequestError as error:
+                error.locate(node=node_named(kind, name), request_id=context.request_id)
+                raise
+
+        return call
+
+    async def _call(self, method: Any, message: bytes, context: Context) -> Tensors:
+        """Send one message and read the answer; errors come back as they were raised."""
+        started = time.perf_counter()
+        remaining_s = context.remaining_s()
+        try:
+            answer = await method(
+                message, timeout=self._limits.default_timeout_s if remaining_s is None else remaining_s
             )
-            return _aggregate(method, name)
-        return _unary(self._channel.unary_unary(METHODS[kind]), name)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from None
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            # What grpcio says when the channel was closed under a call, or before it.
+            if cancel_requested():
+                raise
+            raise Unavailable("the worker cannot be reached") from None
+        outputs, report = decode_answer(answer)
+        if context.timings is not None:
+            context.timings.extend(decode_report(report, time.perf_counter() - started))
+        return outputs
 
     async def describe(self, graph: str = "", timeout_s: float = 5.0) -> Description:
         """What the far graph takes, gives and is made of; an empty name means the gateway's whole graph.
@@ -170,13 +199,15 @@ class GrpcLink:
             told = await stub.Describe(graph_service_pb2.DescribeRequest(graph=graph), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from None
+        except grpc.aio.UsageError:
+            raise Unavailable("the link is closed") from None
         return decode_description(told)
 
     async def ready(self) -> bool:
         """Whether the far side's health service says SERVING, within two seconds."""
         try:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=_READY_TIMEOUT_S)
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError):
             return False
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -185,36 +216,17 @@ class GrpcLink:
         await self._channel.close()
 
 
-async def _call(method: Any, message: Any, context: Context) -> Tensors:
-    """Send one message and read the answer; errors come back as they were raised."""
-    started = time.perf_counter()
-    try:
-        answer = await method(message, timeout=context.remaining_s())
-    except grpc.aio.AioRpcError as error:
-        raise error_of_call(error) from None
-    outputs, report = decode_answer(answer)
-    if context.timings is not None:
-        context.timings.extend(decode_report(report, time.perf_counter() - started))
-    return outputs
+def _encode_tensors(name: str, request: Tensors, context: Context) -> bytes:
+    return encode_call(name, request, encode_options(context))
 
 
-def _unary(method: Any, name: str) -> Handler[Tensors]:
-    async def call(request: Tensors, context: Context, /) -> Tensors:
-        return await _call(method, encode_call(name, request, encode_options(context)), context)
-
-    return call
-
-
-def _aggregate(method: Any, node: str) -> Handler[Branches]:
-    async def call(request: Branches, context: Context, /) -> Tensors:
-        branches: list[aggregate_service_pb2.Branch] = []
-        for name, result in request.items():
-            if isinstance(result, RequestError):
-                branches.append(aggregate_service_pb2.Branch(name=name, error=encode_error(result)))
-            else:
-                answer = aggregate_service_pb2.BranchTensors(tensors=encode_tensors(result))
-                branches.append(aggregate_service_pb2.Branch(name=name, answer=answer))
-        message = aggregate_service_pb2.AggregateRequest(node=node, branches=branches, options=encode_options(context))
-        return await _call(method, message, context)
-
-    return call
+def _encode_branches(name: str, request: Branches, context: Context) -> bytes:
+    branches: list[aggregate_service_pb2.Branch] = []
+    for branch, result in request.items():
+        if isinstance(result, RequestError):
+            branches.append(aggregate_service_pb2.Branch(name=branch, error=encode_error(result)))
+        else:
+            answer = aggregate_service_pb2.BranchTensors(tensors=encode_tensors(result))
+            branches.append(aggregate_service_pb2.Branch(name=branch, answer=answer))
+    options = encode_options(context)
+    return aggregate_service_pb2.AggregateRequest(node=name, branches=branches, options=options).SerializeToString()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mesh.context import Context
+from mesh.context import Context, cancel_requested
 from mesh.errors import PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
@@ -24,11 +24,15 @@ from mesh.transports.codec import (
     encode_report,
     encode_tensors,
 )
-from mesh.transports.contract import Endpoint, Limits
+from mesh.transports.contract import Endpoint, Limits, node_named
 from mesh.transports.status import decode_error, encode_error
 from mesh.v1 import call_pb2, error_pb2, graph_service_pb2
 
 __all__ = ["InprocTransport"]
+
+_SCHEME = "inproc://"
+_CUT_OFF_S = 1.0
+"""How long a call that was cut off may take to end."""
 
 
 class InprocTransport:
@@ -43,7 +47,12 @@ class InprocTransport:
         self._listeners: dict[str, _InprocListener] = {}
 
     async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> _InprocListener:
-        """Serve `endpoints` under a name. Raises PlacementError when the name is taken."""
+        """Serve `endpoints` under a name.
+
+        Raises:
+            PlacementError: The name is taken, or the address is none of this scheme.
+        """
+        _check_address(address)
         if address in self._listeners:
             raise PlacementError(f"{address} is in use")
         listener = _InprocListener(address, Admission(endpoints, limits), self._listeners)
@@ -51,8 +60,18 @@ class InprocTransport:
         return listener
 
     async def dial(self, address: str, limits: Limits) -> _InprocLink:
-        """A link to a name."""
+        """A link to a name.
+
+        Raises:
+            PlacementError: The address is none of this scheme.
+        """
+        _check_address(address)
         return _InprocLink(address, self._listeners, limits, strict=self._strict)
+
+
+def _check_address(address: str) -> None:
+    if not address.startswith(_SCHEME) or address == _SCHEME:
+        raise PlacementError(f"{address!r} is no address: write {_SCHEME}name")
 
 
 class _InprocListener:
@@ -68,11 +87,15 @@ class _InprocListener:
 
     async def drain(self, grace_s: float) -> None:
         self.admission.close()
-        self._among.pop(self._address, None)
+        # By now another listener may have the name.
+        if self._among.get(self._address) is self:
+            del self._among[self._address]
         if self.calls:
             await asyncio.wait(self.calls, timeout=grace_s)
-        for call in self.calls:
-            call.cancel()
+        if left := set(self.calls):
+            for call in left:
+                call.cancel()
+            await asyncio.wait(left, timeout=_CUT_OFF_S)
 
 
 class _InprocLink:
@@ -85,40 +108,42 @@ class _InprocLink:
         self._closed = False
 
     def handler(self, kind: str, name: str) -> Handler[Any]:
+        ask = self._through_codec if self._strict else self._ask
+
         async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
-            listener = None if self._closed else self._among.get(self._address)
-            if listener is None:
-                raise Unavailable("the worker cannot be reached", request_id=context.request_id)
-            endpoint = listener.admission.find(kind, name)
-            if self._strict:
-                return await self._through_codec(listener, endpoint, request, context)
-            return await self._watch(listener, listener.admission.run(endpoint.handler, request, context))
+            try:
+                return await ask(kind, name, request, context)
+            except RequestError as error:
+                error.locate(node=node_named(kind, name), request_id=context.request_id)
+                raise
 
         return call
 
-    async def _watch(self, listener: _InprocListener, work: Any) -> Tensors:
+    async def _ask(self, kind: str, name: str, request: Tensors | Branches, context: Context) -> Tensors:
+        listener = None if self._closed else self._among.get(self._address)
+        if listener is None:
+            raise Unavailable("the worker cannot be reached")
+        endpoint = listener.admission.find(kind, name)
         # A task of its own, so that hanging up and draining can cut it off as a broken connection would.
-        task: asyncio.Task[Tensors] = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(listener.admission.run(endpoint, request, context))
         for calls in (self._calls, listener.calls):
             calls.add(task)
             task.add_done_callback(calls.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled():
+            if task.cancelled() and not cancel_requested():
                 raise Unavailable("the worker cannot be reached") from None
             task.cancel()
             raise
 
-    async def _through_codec(
-        self, listener: _InprocListener, endpoint: Endpoint, request: Tensors | Branches, context: Context
-    ) -> Tensors:
+    async def _through_codec(self, kind: str, name: str, request: Tensors | Branches, context: Context) -> Tensors:
+        started = time.perf_counter()
         options = call_pb2.CallOptions.FromString(encode_options(context).SerializeToString())
         far = context_of(options, context.remaining_s(), context.clock)
-        started = time.perf_counter()
         sent = _resend(request) if isinstance(request, Tensors) else _resend_branches(request)
         try:
-            answer = await self._watch(listener, listener.admission.run(endpoint.handler, sent, far))
+            answer = await self._ask(kind, name, sent, far)
         except RequestError as error:
             wire = encode_error(error).SerializeToString()
             raise decode_error(error_pb2.ErrorDetail.FromString(wire)) from None
@@ -134,6 +159,8 @@ class _InprocLink:
         self._closed = True
         for call in self._calls:
             call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_CUT_OFF_S)
 
 
 def _resend(tensors: Tensors) -> Tensors:

@@ -31,6 +31,8 @@ _DATA = 4
 _PADDING = 5
 _DELIMITED = 2
 _MAX_VARINT_BYTES = 10
+_MAX_FIELDS = 4096
+"""Fields of one message; more than its tensors, options and axes can be. Each costs far more memory than its bytes."""
 
 
 def encode_call(name: str, inputs: Tensors, options: call_pb2.CallOptions) -> bytes:
@@ -167,7 +169,9 @@ def _tensor(view: memoryview) -> tuple[tensor_pb2.Tensor, bytes | memoryview]:
 def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
     """Each field: its number, where it begins, where its content begins (-1 if it is not length-delimited), its end."""
     position, size = 0, len(view)
-    while position < size:
+    for _ in range(_MAX_FIELDS + 1):
+        if position == size:
+            return
         begin = position
         tag, position = _read_varint(view, position)
         inside = -1
@@ -187,6 +191,7 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
         if position > size or tag >> 3 == 0:
             raise InvalidInput("the message is no protobuf of its kind")
         yield tag >> 3, begin, inside, position
+    raise InvalidInput(f"the message has more than {_MAX_FIELDS} fields")
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
@@ -16,7 +17,7 @@ from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
 from mesh.transports.codec import context_of, decode_tensors, encode_report, encode_tensors
-from mesh.transports.contract import GRAPH, Endpoint, GraphHandler
+from mesh.transports.contract import GRAPH, Endpoint
 from mesh.transports.description import encode_description
 from mesh.transports.message import decode_call, encode_answer
 from mesh.transports.status import decode_error, encode_error, status_of
@@ -72,18 +73,15 @@ class Servicer:
 
     def _arrival(self, options: call_pb2.CallOptions, call: Call) -> _Arrival:
         # The stubs say float, but a call without a deadline gives None.
-        remaining = cast("float | None", call.time_remaining())
-        if remaining is None:
-            remaining = self._admission.limits.default_timeout_s
-        return _Arrival(context_of(options, remaining))
+        remaining_s = cast("float | None", call.time_remaining())
+        return _Arrival(context_of(options, remaining_s))
 
     async def _run(self, endpoint: Endpoint, request: Tensors | InvalidInput, arrival: _Arrival) -> Tensors:
         if isinstance(request, InvalidInput):
             # A tensor that cannot be read is told of in the same way as one that does not fit.
-            node = "" if endpoint.kind == GRAPH else endpoint.name
-            request.locate(node=node, request_id=arrival.request_id)
+            request.locate(node=endpoint.node, request_id=arrival.request_id)
             raise request
-        return await self._admission.run(endpoint.handler, request, arrival.context)
+        return await self._admission.run(endpoint, request, arrival.context)
 
     async def predict_stream(
         self, request_iterator: AsyncIterator[predict_service_pb2.PredictStreamRequest], call: Call
@@ -137,7 +135,7 @@ class Servicer:
             endpoint = self._admission.find("aggregate", request.node)
             arrival = self._arrival(request.options, call)
             branches = _branches(request, endpoint.name)
-            outputs = await self._admission.run(endpoint.handler, branches, arrival.context)
+            outputs = await self._admission.run(endpoint, branches, arrival.context)
             return encode_answer(outputs, arrival.report())
         except RequestError as error:
             return await end_with(error, request.options.request_id, call)
@@ -148,15 +146,12 @@ class Servicer:
         """One batch, answered node by node."""
         run = request.request
         try:
-            handler = cast("GraphHandler", self._admission.find(GRAPH, run.graph).handler)
+            endpoint = self._admission.find(GRAPH, run.graph)
             arrival = self._arrival(run.options, call)
             inputs = decode_tensors(run.inputs)
-            async for node, result in self._admission.stream(handler, inputs, arrival.context):
-                if isinstance(result, RequestError):
-                    yield graph_service_pb2.RunStreamResponse(error=encode_error(result))
-                else:
-                    outputs = graph_service_pb2.NodeOutputs(node=node, outputs=encode_tensors(result))
-                    yield graph_service_pb2.RunStreamResponse(outputs=outputs)
+            async with aclosing(self._admission.stream(endpoint, inputs, arrival.context)) as events:
+                async for node, result in events:
+                    yield _event(node, result)
         except RequestError as error:
             await end_with(error, run.options.request_id, call)
             return
@@ -182,6 +177,13 @@ async def end_with(error: RequestError, request_id: str, call: Call) -> bytes:
     error.request_id = error.request_id or request_id
     await call.abort_with_status(to_status(status_of(error)))
     return b""
+
+
+def _event(node: str, result: Tensors | RequestError) -> graph_service_pb2.RunStreamResponse:
+    if isinstance(result, RequestError):
+        return graph_service_pb2.RunStreamResponse(error=encode_error(result))
+    outputs = graph_service_pb2.NodeOutputs(node=node, outputs=encode_tensors(result))
+    return graph_service_pb2.RunStreamResponse(outputs=outputs)
 
 
 def _inputs(request: predict_service_pb2.PredictRequest) -> Tensors | InvalidInput:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from mesh.errors import (
     REQUEST_ERRORS,
-    Cancelled,
     DeadlineExceeded,
     InvalidInput,
     NodeFailed,
@@ -21,21 +21,23 @@ from mesh.errors import (
     RequestError,
     Unavailable,
 )
+from mesh.transports.admission import RETRY_AFTER_S
 from mesh.transports.codec import duration, seconds
 from mesh.v1 import error_pb2
 
 __all__ = ["decode_error", "encode_error", "error_of_call", "status_of"]
 
 DETAILS_KEY = "grpc-status-details-bin"
-MAX_TEXT = 4096
-"""Characters of an error text on the wire: it has to fit into HTTP/2 headers (gRPC bounds them all at 8 KiB)."""
+MAX_MESSAGE_BYTES = 512
+"""Of the plain message beside the details. gRPC drops calls whose headers pass 8 KiB: the details take up to 5 KiB (see
+`mesh.errors.RequestError`), and the message stands there twice, once with three characters for each byte."""
 
 
 def encode_error(error: RequestError) -> error_pb2.ErrorDetail:
     """An error as a message."""
     detail = error_pb2.ErrorDetail(
         code=error.code,
-        text=error.text[:MAX_TEXT],
+        text=error.text,
         node=error.node,
         tensor=error.tensor,
         row=error.row,
@@ -66,7 +68,8 @@ def status_of(error: RequestError) -> Status:
     packed = Any()
     packed.Pack(encode_error(error))
     code = grpc.StatusCode[error.code].value[0]
-    return Status(code=code, message=str(error)[:MAX_TEXT], details=[packed])
+    message = str(error).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    return Status(code=code, message=message, details=[packed])
 
 
 def error_of_call(error: grpc.aio.AioRpcError) -> RequestError:
@@ -75,25 +78,33 @@ def error_of_call(error: grpc.aio.AioRpcError) -> RequestError:
     gRPC's own texts are dropped: they name sockets and addresses, which are nobody's business outside.
     """
     for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            status = Status.FromString(value)
-            for packed in status.details:
-                detail = error_pb2.ErrorDetail()
-                if packed.Unpack(detail):
-                    return decode_error(detail)
+        if key == DETAILS_KEY and isinstance(value, bytes) and (told := _detail(value)) is not None:
+            return decode_error(told)
     code = error.code()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
-        return InvalidInput("the message is larger than the link takes")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if "larger than max" in (error.details() or ""):
+            return InvalidInput("the message is larger than the link takes")
+        return Overloaded("the worker refused the call", retry_after_s=RETRY_AFTER_S)
     kind, text = _BARE.get(code, (NodeFailed, "the worker ended the call in an unexpected way"))
     return kind(text)
+
+
+def _detail(value: bytes) -> error_pb2.ErrorDetail | None:
+    """Ours among the details of a status; None where there is none, as in the status of another server."""
+    detail = error_pb2.ErrorDetail()
+    try:
+        found = any(packed.Unpack(detail) for packed in Status.FromString(value).details)
+    except DecodeError:
+        return None
+    return detail if found else None
 
 
 _BARE: dict[grpc.StatusCode, tuple[type[RequestError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (Unavailable, "the worker cannot be reached"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, "the deadline passed"),
-    grpc.StatusCode.CANCELLED: (Cancelled, "the call was cancelled"),
+    # Nobody here cancelled it: the worker is going, and cut it off.
+    grpc.StatusCode.CANCELLED: (Unavailable, "the worker cannot be reached"),
     grpc.StatusCode.UNIMPLEMENTED: (NotFound, "the worker serves no such kind of node"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (Overloaded, "the worker refused the call"),
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidInput, "the worker refused the message"),
     grpc.StatusCode.NOT_FOUND: (NotFound, "the worker does not know what was asked for"),
 }
