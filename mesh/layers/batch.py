@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Annotated
+from functools import partial
+from typing import Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,7 +33,7 @@ class Batch(BaseModel):
     """Run waiting requests together.
 
     Raises, when called through: DeadlineExceeded for a request whose time ran out before its batch began; otherwise
-    what the node raises for that request.
+    what the node raises for that request. A row in an error counts from the caller's own first row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -39,7 +41,7 @@ class Batch(BaseModel):
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Most rows the node is given at once. A larger request is given to it in pieces."""
     max_delay_s: Annotated[Duration, Field(ge=0, le=60, alias="max_delay")] = 0.0
-    """How long an idle node waits for more rows, from the arrival of the first."""
+    """How long an idle node waits for more rows, from the arrival of the first; not once `max_rows` are waiting."""
     max_concurrent: Annotated[int, Field(ge=1, le=64)] = 1
     """Batches that the node works on at once."""
 
@@ -59,15 +61,23 @@ class _Member:
     rows: int
     key: Key
     answer: asyncio.Future[Tensors]
+    arrived: float
+    """Instant on the context's clock; told only where there is a delay to count from it."""
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A batch that the node works on, and how many of its callers are still there."""
+    """A batch that the node works on, and how many of its callers have no answer yet."""
 
     members: list[_Member]
+    left: int
     task: asyncio.Task[None] | None = None
-    gone: int = 0
+
+    def ended(self, _: asyncio.Future[Tensors]) -> None:
+        """One caller was answered or went away; the last one out cancels what still runs."""
+        self.left -= 1
+        if self.left == 0 and self.task is not None:
+            self.task.cancel()
 
 
 class _Batching:
@@ -77,13 +87,15 @@ class _Batching:
         self._waiting: deque[_Member] = deque()
         self._running = 0
         self._timer: Timer | None = None
+        """Set for the first of those that wait, while the node is idle."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
         rows = request.rows
         if rows > self._settings.max_rows:
             return await self._in_pieces(request, rows, context)
-        if self._idle() and self._settings.max_delay_s == 0:
+        context.check_deadline()
+        if self._has_room() and not self._waiting and not self._settings.max_delay_s:
             # The common case of a quiet mesh: no task, no future.
             self._running += 1
             try:
@@ -94,59 +106,90 @@ class _Batching:
 
     async def _in_pieces(self, request: Tensors, rows: int, context: Context) -> Tensors:
         step = self._settings.max_rows
-        pieces = [request.take(start, min(start + step, rows)) for start in range(0, rows, step)]
-        return concatenate([await self(piece, context) for piece in pieces])
+        answers: list[Tensors] = []
+        for start in range(0, rows, step):
+            try:
+                answers.append(await self(request.take(start, min(start + step, rows)), context))
+            except RequestError as error:
+                if error.row is not None:
+                    error.row += start
+                raise
+        try:
+            return concatenate(answers)
+        except (KeyError, TypeError, ValueError):
+            text = f"its answers to the pieces of a request of more than {step} rows do not fit together"
+            raise NodeFailed(text, request_id=context.request_id) from None
 
     async def _join(self, request: Tensors, rows: int, context: Context) -> Tensors:
         answer: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
-        member = _Member(request, context, rows, _key(request, context), answer)
+        arrived = context.clock.now() if self._settings.max_delay_s else 0.0
+        member = _Member(request, context, rows, _key(request, context), answer, arrived)
         self._waiting.append(member)
-        self._consider(context)
+        self._consider()
         try:
             return await answer
         finally:
-            # Cancelled while it waited: it must not take up room in a batch. (Cancelled while it ran: see _watch.)
-            if answer.cancelled() and member in self._waiting:
-                self._waiting.remove(member)
+            if answer.cancel() or answer.cancelled():
+                self._leave(member)
+            else:
+                # A caller that was cancelled in the turn in which its error came would leave it unread.
+                answer.exception()
 
-    def _idle(self) -> bool:
-        return self._running < self._settings.max_concurrent and not self._waiting
+    def _leave(self, member: _Member) -> None:
+        """Take a caller that went away out of those that wait. (One whose batch runs: see _Running.ended.)"""
+        if member not in self._waiting:
+            return
+        first = self._waiting[0] is member
+        self._waiting.remove(member)
+        if first:
+            self._forget_timer()
+            self._consider()
+
+    def _has_room(self) -> bool:
+        return self._running < self._settings.max_concurrent
 
     def _free(self) -> None:
         self._running -= 1
-        if self._waiting:
-            self._consider(self._waiting[0].context)
+        self._consider()
 
-    def _consider(self, context: Context) -> None:
+    def _consider(self) -> None:
         """Start batches for as long as the node has room: full ones at once, others when `max_delay` is over."""
-        while self._waiting and self._running < self._settings.max_concurrent:
-            delay_s = self._settings.max_delay_s
-            full = sum(member.rows for member in self._waiting) >= self._settings.max_rows
-            if delay_s and not full:
+        while self._waiting and self._has_room():
+            first = self._waiting[0]
+            due = first.arrived + self._settings.max_delay_s
+            if self._settings.max_delay_s and not self._full() and first.context.clock.now() < due:
                 if self._timer is None:
-                    self._timer = context.clock.call_at(context.clock.now() + delay_s, self._delay_over)
+                    self._timer = first.context.clock.call_at(due, partial(self._delay_over, first))
                 return
             self._start()
 
-    def _delay_over(self) -> None:
-        self._timer = None
-        if self._waiting and self._running < self._settings.max_concurrent:
-            self._start()
+    def _full(self) -> bool:
+        return sum(member.rows for member in self._waiting) >= self._settings.max_rows
 
-    def _start(self) -> None:
+    def _delay_over(self, first: _Member) -> None:
+        self._timer = None
+        if self._waiting and self._waiting[0] is first and self._has_room():
+            # Without another look at the clock: timers of some loops are a little early.
+            self._start()
+        self._consider()
+
+    def _forget_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _start(self) -> None:
+        self._forget_timer()
         members = self._take()
         if not members:
             return
         self._running += 1
-        running = _Running(members)
+        running = _Running(members, len(members))
         running.task = asyncio.get_running_loop().create_task(self._run(running))
         self._tasks.add(running.task)
         running.task.add_done_callback(self._tasks.discard)
         for member in members:
-            member.answer.add_done_callback(lambda answer: _watch(answer, running))
+            member.answer.add_done_callback(running.ended)
 
     def _take(self) -> list[_Member]:
         """The waiting requests that go together with the first, in order, up to `max_rows`."""
@@ -155,16 +198,13 @@ class _Batching:
         rows = 0
         while self._waiting:
             member = self._waiting.popleft()
-            if member.answer.done():
+            if not _wanted(member):
                 continue
-            remaining_s = member.context.remaining_s()
-            if remaining_s is not None and remaining_s <= 0:
-                late = DeadlineExceeded("the deadline passed", request_id=member.context.request_id)
-                member.answer.set_exception(late)
-            elif taken and (member.key != taken[0].key or rows + member.rows > self._settings.max_rows):
+            if taken and member.key != taken[0].key:
                 left.append(member)
-                if rows + member.rows > self._settings.max_rows and member.key == taken[0].key:
-                    break  # those behind it must not overtake it
+            elif rows + member.rows > self._settings.max_rows:
+                left.append(member)
+                break  # those behind it must not overtake it
             else:
                 taken.append(member)
                 rows += member.rows
@@ -175,27 +215,20 @@ class _Batching:
     async def _run(self, running: _Running) -> None:
         try:
             await self._attempt(running.members)
-        except asyncio.CancelledError:
-            for member in running.members:
-                member.answer.cancel()
-            raise
         finally:
+            for member in running.members:
+                member.answer.cancel()  # does nothing to those that have their answer
             self._free()
 
     async def _attempt(self, members: list[_Member]) -> None:
         """Run some requests as one; where that fails for what they hold, run halves of them."""
         context = _joined(members)
+        rows = sum(member.rows for member in members)
         try:
             outputs = await self._handler(concatenate([member.request for member in members]), context)
-        except RequestError as error:
-            members = [member for member in members if not member.answer.done()]
-            if len(members) > 1 and isinstance(error, InvalidInput | NodeFailed):
-                middle = len(members) // 2
-                await self._attempt(members[:middle])
-                await self._attempt(members[middle:])
-                return
-            for member in members:
-                member.answer.set_exception(_own(error, member))
+            _check_rows(outputs, rows)
+        except Exception as error:
+            await self._fail(members, error, context)
             return
         start = 0
         for member in members:
@@ -207,10 +240,39 @@ class _Batching:
                 member.answer.set_result(outputs.take(start, stop))
             start = stop
 
+    async def _fail(self, members: list[_Member], error: Exception, context: Context) -> None:
+        try:
+            context.explain(error)
+            failed = cast("RequestError", error)
+        except NodeFailed as foreign:
+            failed = foreign
+        if len(members) > 1 and isinstance(failed, InvalidInput | NodeFailed):
+            middle = len(members) // 2
+            for half in (members[:middle], members[middle:]):
+                if left := [member for member in half if _wanted(member)]:
+                    await self._attempt(left)
+            return
+        for member in members:
+            if not member.answer.done():
+                member.answer.set_exception(_own(failed, member, alone=len(members) == 1))
+
 
 def _key(request: Tensors, context: Context) -> Key:
     shapes = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(request.items()))
-    return (shapes, tuple(sorted(context.parameters.items())) if context.parameters else ())
+    # With their types: 1 and True are equal, and not the same to a node.
+    parameters = sorted((name, type(value), value) for name, value in context.parameters.items())
+    return (shapes, *parameters)
+
+
+def _wanted(member: _Member) -> bool:
+    """Whether a request still has to be run; one whose time ran out is answered so."""
+    if member.answer.done():
+        return False
+    remaining_s = member.context.remaining_s()
+    if remaining_s is not None and remaining_s <= 0:
+        member.answer.set_exception(DeadlineExceeded("the deadline passed", request_id=member.context.request_id))
+        return False
+    return True
 
 
 def _joined(members: list[_Member]) -> Context:
@@ -227,18 +289,17 @@ def _joined(members: list[_Member]) -> Context:
     )
 
 
-def _own(error: RequestError, member: _Member) -> RequestError:
+def _check_rows(outputs: Tensors, rows: int) -> None:
+    """Hold an answer against the rows of its batch: with one too few, nobody could tell whose is whose."""
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows} rows", tensor=name)
+
+
+def _own(error: RequestError, member: _Member, *, alone: bool) -> RequestError:
     """The error as this request's own: several callers must not share one exception, nor read another's request id."""
-    made = type(error).__new__(type(error))
-    made.__dict__.update(error.__dict__)
-    made.args = error.args
+    made = copy(error)
     made.request_id = member.context.request_id
+    if not alone:
+        made.row = None  # it counts the rows of the batch
     return made
-
-
-def _watch(answer: asyncio.Future[Tensors], running: _Running) -> None:
-    """Count a caller that left; the last one out cancels the batch."""
-    if answer.cancelled():
-        running.gone += 1
-        if running.gone == len(running.members) and running.task is not None:
-            running.task.cancel()
