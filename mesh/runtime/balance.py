@@ -22,8 +22,8 @@ Request = TypeVar("Request")
 
 
 def balanced(replicas: Sequence[Handler[Request]], *, seed: int | None = None) -> Handler[Request]:
-    """One handler over several. A replica that cannot be reached is passed over once for each call, if another is
-    there.
+    """One handler over several. A call that finds a replica unreachable, or loses it, goes to another; never twice to
+    the same one.
 
     Args:
         replicas: At least one.
@@ -39,8 +39,7 @@ def balanced(replicas: Sequence[Handler[Request]], *, seed: int | None = None) -
     async def call(request: Request, context: Context, /) -> Tensors:
         left = list(range(len(replicas)))
         while True:
-            pair = chance.sample(left, 2) if len(left) > 1 else left
-            chosen = min(pair, key=lambda index: busy[index])
+            chosen = _pick(left, busy, chance)
             busy[chosen] += 1
             try:
                 return await replicas[chosen](request, context)
@@ -54,3 +53,13 @@ def balanced(replicas: Sequence[Handler[Request]], *, seed: int | None = None) -
                 busy[chosen] -= 1
 
     return call
+
+
+def _pick(among: Sequence[int], busy: Sequence[int], chance: random.Random) -> int:
+    """The less busy of two different ones at random; the only one where there is no other."""
+    if len(among) == 1:
+        return among[0]
+    first = int(chance.random() * len(among))
+    second = (first + 1 + int(chance.random() * (len(among) - 1))) % len(among)
+    one, other = among[first], among[second]
+    return one if busy[one] <= busy[other] else other

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.context import Context, NodeTiming
-from mesh.errors import NodeFailed, RequestError, SetupError
+from mesh.errors import NodeFailed, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
 from mesh.layers import LAYERS
 from mesh.node import KINDS, Node
@@ -23,8 +21,6 @@ from mesh.topology.graph import Graph, GraphNode, LayerSettings
 from mesh.topology.resolve import arguments_of, construct, import_class
 
 __all__ = ["build_node", "layers_of"]
-
-log = logging.getLogger("mesh.node")
 
 
 async def build_node(graph: Graph, spec: GraphNode, worker: str, lifetime: AsyncExitStack) -> Handler[Any]:
@@ -65,24 +61,15 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
     pid = os.getpid()
 
     async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
-        joins = spec.kind == "aggregate"
-        if isinstance(request, Tensors) and not joins:
-            check(request)
-        started = time.perf_counter()
         try:
+            if isinstance(request, Tensors):
+                check(request)
+            started = time.perf_counter()
             answer = await verb(request, context)
-        except RequestError as error:
-            error.locate(node=spec.name, request_id=context.request_id)
+            _check_answer(answer, gives, _rows(request))
+        except BaseException as error:
+            context.explain(error, node=spec.name)
             raise
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            # The cause stays here; the caller is told only its kind.
-            log.exception("node %s failed on request %s", spec.name, context.request_id)
-            text = f"the node raised {type(error).__name__}; the worker's log has the cause"
-            raise NodeFailed(text, node=spec.name, request_id=context.request_id) from error
-        rows = request.rows if isinstance(request, Tensors) else None
-        _check_answer(answer, gives, rows, spec.name, context)
         if context.timings is not None:
             compute_s = time.perf_counter() - started
             timing = NodeTiming(node=spec.name, worker=worker, pid=pid, rows=answer.rows, compute_s=compute_s)
@@ -92,22 +79,29 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
     return call
 
 
-def _check_answer(
-    answer: object, gives: list[tuple[str, TensorSpec]], rows: int | None, node: str, context: Context
-) -> None:
+def _rows(request: Tensors | Branches) -> int | None:
+    """How many rows the answer has to have; None where the branches of an aggregate do not agree on it."""
+    if isinstance(request, Tensors):
+        return request.rows
+    found = {branch.rows for branch in request.values() if isinstance(branch, Tensors)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _check_answer(answer: object, gives: list[tuple[str, TensorSpec]], rows: int | None) -> None:
     """Hold an answer against the node's signature. Raises NodeFailed."""
     if not isinstance(answer, Tensors):
-        wrong = f"answered with {type(answer).__name__} instead of Tensors"
-        raise NodeFailed(wrong, node=node, request_id=context.request_id)
+        raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
     for name, spec in gives:
         array = answer.get(name)
-        wrong = f"gave no tensor {name!r}" if array is None else spec.mismatch(array)
-        if array is not None and wrong:
-            wrong = f"gave a tensor {name!r} that {wrong}"
-        elif array is not None and rows is not None and array.shape[0] != rows:
-            wrong = f"gave {array.shape[0]} rows of {name!r} for {rows}"
-        if wrong:
-            raise NodeFailed(wrong, node=node, tensor=name, request_id=context.request_id)
+        if array is None:
+            raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
+        if wrong := spec.mismatch(array):
+            raise NodeFailed(f"gave a tensor {name!r} that {wrong}", tensor=name)
+        if rows is not None and array.shape[:1] != (rows,):
+            raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows} rows", tensor=name)
+    if len(answer) != len(gives):
+        unknown = next(name for name in answer if name not in dict(gives))
+        raise NodeFailed(f"gave a tensor {unknown!r} that its signature does not have", tensor=unknown)
 
 
 def _observed(handler: Handler[Tensors], spec: GraphNode, *, layered: bool) -> Handler[Tensors]:

@@ -16,7 +16,8 @@ from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, RequestError
 from mesh.handler import Handler
 from mesh.signature import InputCheck, TensorSpec
-from mesh.tensors import Array, Tensors, wire_size
+from mesh.tensors import Array, Tensors
+from mesh.topology.graph import edge_node
 
 __all__ = ["Executor", "Step"]
 
@@ -52,8 +53,9 @@ class Executor:
     Args:
         steps: In an order in which each stands after those that feed it.
         inputs: What the graph takes; edges of these names are known from the start.
-        outputs: Output of the graph -> edge.
-        max_message_bytes: Most bytes of tensors that may enter or leave a step.
+        outputs: Output of the graph -> the edge that gives it, which leads out of a step.
+        max_message_bytes: Most bytes of tensors that a node may take and give. A part of the graph that runs elsewhere
+            holds its own nodes to it: where the cuts are must not decide what is too large.
     """
 
     def __init__(
@@ -76,9 +78,9 @@ class Executor:
         ]
         self._first = [index for index, before in enumerate(feeds) if not before]
         self._chain = len(self._first) <= 1 and all(len(after) <= 1 for after in self._followers)
-        self._given_by = [
-            {name: edge for name, edge in self._outputs.items() if giver.get(edge) == index}
-            for index in range(len(self._steps))
+        self._events = [
+            _events(step, {name: edge for name, edge in self._outputs.items() if giver.get(edge) == index})
+            for index, step in enumerate(self._steps)
         ]
 
     async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
@@ -93,14 +95,15 @@ class Executor:
                 await self._run(step, edges, context)
         else:
             await self._run_side_by_side(edges, context, _ignore)
-        return Tensors.trusted({name: edges[edge] for name, edge in self._outputs.items()})
+        return _picked(edges, self._outputs)
 
     async def stream(
         self, request: Tensors, context: Context, /
     ) -> AsyncGenerator[tuple[str, Tensors | RequestError], None]:
         """Run the graph on one batch and yield each node's outputs of the graph as it ends.
 
-        The first error is the last event: what still runs is cancelled, as in a call.
+        The first error is the last event: what still runs is cancelled, as in a call. Closing the stream cancels what
+        runs, and waits for its end.
         """
         edges = self._enter(request, context)
         # Every step ends at most once, and then the whole: put_nowait never meets a full queue.
@@ -119,12 +122,13 @@ class Executor:
             while (event := await ended.get()) is not None:
                 if isinstance(event, RequestError):
                     yield event.node, event
-                elif given := self._given_by[event]:
-                    outputs = Tensors.trusted({name: edges[edge] for name, edge in given.items()})
-                    yield self._steps[event].name, outputs
+                    continue
+                for node, given in self._events[event]:
+                    yield node, _picked(edges, given)
             await running
         finally:
             running.cancel()
+            await asyncio.wait((running,))
 
     def _enter(self, request: Tensors, context: Context) -> Edges:
         try:
@@ -132,49 +136,46 @@ class Executor:
         except InvalidInput as error:
             error.request_id = context.request_id
             raise
-        return dict(request)
+        return dict(request.items())
 
     async def _run(self, step: Step, edges: Edges, context: Context) -> None:
         try:
             context.check_deadline()
-            request = self._gather(step, edges)
-            answer = await step.handler(request, context)
-            self._bound(answer, "gives")
+            answer = await step.handler(self._gather(step, edges), context)
+            if step.node:
+                answer.check_size(self._max_bytes, "gives")
             for name, edge in step.outputs.items():
                 array = answer.get(name)
                 if array is None:
                     raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
                 edges[edge] = array
-        except RequestError as error:
-            error.locate(node=step.node, request_id=context.request_id)
+        except BaseException as error:
+            context.explain(error, node=step.node)
             raise
 
     def _gather(self, step: Step, edges: Edges) -> Tensors | dict[str, Tensors]:
         if step.branches:
-            branches = {
-                branch: Tensors.trusted({name: edges[edge] for name, edge in taken.items()})
-                for branch, taken in step.branches.items()
-            }
+            branches = {branch: _picked(edges, taken) for branch, taken in step.branches.items()}
             for tensors in branches.values():
-                self._bound(tensors, "takes")
+                tensors.check_size(self._max_bytes, "takes")
             return branches
-        request = Tensors.trusted({name: edges[edge] for name, edge in step.inputs.items()})
-        self._bound(request, "takes")
+        request = _picked(edges, step.inputs)
+        if step.node:
+            request.check_size(self._max_bytes, "takes")
         return request
-
-    def _bound(self, tensors: Tensors, what: str) -> None:
-        if tensors.nbytes > self._max_bytes:
-            largest = max(tensors, key=lambda name: wire_size(tensors[name]))
-            text = f"{what} {tensors.nbytes} bytes of tensors where an edge carries at most {self._max_bytes}"
-            raise InvalidInput(f"{text}; the largest is {largest!r}", tensor=largest)
 
     async def _run_side_by_side(self, edges: Edges, context: Context, ended: Callable[[int], object]) -> None:
         missing = self._missing.copy()
+        failures: list[RequestError] = []
 
         async def follow(index: int) -> None:
             """Run a step, then one that it made ready; give the others tasks of their own."""
             while True:
-                await self._run(self._steps[index], edges, context)
+                try:
+                    await self._run(self._steps[index], edges, context)
+                except RequestError as error:
+                    failures.append(error)
+                    raise
                 ended(index)
                 ready: list[int] = []
                 for follower in self._followers[index]:
@@ -193,15 +194,25 @@ class Executor:
                     tasks.create_task(follow(index))
                 if self._first:
                     await follow(self._first[0])
-        except* RequestError as failed:
-            # A caller catches the plain error, as it would from a chain.
-            raise _first_of(failed) from None
+        except ExceptionGroup:
+            if not failures:
+                raise
+        if failures:
+            # A caller catches the plain error, as it would from a chain; and the first, which a group does not tell.
+            raise failures[0]
 
 
 def _ignore(index: int) -> None:
     """Nobody listens to the single steps of a call."""
 
 
-def _first_of(group: BaseExceptionGroup[RequestError]) -> RequestError:
-    found = group.exceptions[0]
-    return _first_of(found) if isinstance(found, BaseExceptionGroup) else found
+def _picked(edges: Edges, named: Mapping[str, str]) -> Tensors:
+    return Tensors.trusted({name: edges[edge] for name, edge in named.items()})
+
+
+def _events(step: Step, given: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """The outputs of the graph that a step gives, by node: a part of the graph tells of its nodes, not of itself."""
+    by_node: dict[str, dict[str, str]] = {}
+    for name, edge in given.items():
+        by_node.setdefault(step.node or edge_node(edge), {})[name] = edge
+    return list(by_node.items())

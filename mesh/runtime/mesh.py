@@ -7,10 +7,11 @@ from typing import Self
 
 from mesh.context import Context
 from mesh.runtime.executor import Executor
-from mesh.runtime.worker import Transports, Worker
+from mesh.runtime.worker import Transports, Worker, limits_of
 from mesh.tensors import Tensors
 from mesh.topology.placement import Plan
-from mesh.transports import InprocTransport, Limits, Transport
+from mesh.transports import InprocTransport, Transport
+from mesh.transports.contract import GRAPH
 
 __all__ = ["LocalMesh"]
 
@@ -22,8 +23,7 @@ class LocalMesh:
         plan: What to run.
         transport: What the workers are linked by; in-process by reference unless said otherwise.
         address: Address of a worker, by its name and replica: `inproc://{worker}-{replica}` unless said otherwise. Its
-        scheme
-            has to be the transport's.
+            scheme has to be the transport's.
     """
 
     def __init__(self, plan: Plan, *, transport: Transport | None = None, address: str = "inproc://{}-{}") -> None:
@@ -56,13 +56,16 @@ class LocalMesh:
                     if made.root is not None:
                         self._root = made.root
                         self.gateway_address = made.listeners[0].address
+            link = await self._transport.dial(self.gateway_address, limits_of(self._plan.graph))
+            self._lifetime.push_async_callback(link.close)
+            self._gateway = link.handler(GRAPH, self._plan.graph.name)
         except BaseException:
             await self._lifetime.aclose()
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop the gateway, then the others."""
+        """Stop the gateway, then the others. Calls in flight from `__call__` end as Unavailable."""
         await self._lifetime.aclose()
 
     @property
@@ -76,9 +79,4 @@ class LocalMesh:
         Raises:
             RequestError: Why it could not be answered.
         """
-        link = await self._transport.dial(self.gateway_address, Limits())
-        try:
-            handler = link.handler("graph", self._plan.graph.name)
-            return await handler(request, context or Context())
-        finally:
-            await link.close()
+        return await self._gateway(request, context or Context())

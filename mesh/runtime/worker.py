@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
+from mesh.errors import PlacementError
 from mesh.handler import Handler
 from mesh.runtime.balance import balanced
 from mesh.runtime.build import build_node
@@ -103,16 +104,21 @@ class Worker:
             endpoints.append(
                 Endpoint(kind=GRAPH, name=self._graph.name, handler=self.root, description=description, front=True)
             )
+        # Before the first: when the second cannot listen, the first must not stay open.
+        self._lifetime.push_async_callback(self._drain)
         for address in self._listen:
             listener = await self._transport(address).listen(address, endpoints, self._limits)
             self.listeners.append(listener)
-        self._lifetime.push_async_callback(self._drain)
 
     async def _drain(self) -> None:
         await asyncio.gather(*(listener.drain(self._grace_s) for listener in self.listeners))
 
     def _transport(self, address: str) -> Transport:
-        return self._transports[address.partition(":")[0]]
+        transport = self._transports.get(address.partition(":")[0])
+        if transport is None:
+            known = ", ".join(self._transports)
+            raise PlacementError(f"worker {self._worker.name}: nothing here takes the address {address!r} ({known})")
+        return transport
 
     def _node_endpoint(self, node: GraphNode) -> Endpoint:
         return Endpoint(kind=node.kind, name=node.name, handler=self._nodes[node.name])
