@@ -1,0 +1,4 @@
+"""gRPC over HTTP/2 on asyncio, in pure Python: a drop-in for `grpc.aio`. It knows nothing of meshes.
+
+Sans-I/O inside (`mesh.wire.connection`: bytes in, events and bytes out), thin asyncio protocols around it.
+"""

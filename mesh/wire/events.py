@@ -1,0 +1,123 @@
+"""What `mesh.wire.connection` tells of a peer's bytes. Plain small objects: one for each thing that happened."""
+
+from __future__ import annotations
+
+from mesh.wire.headers import Headers
+
+__all__ = [
+    "DataReceived",
+    "Event",
+    "GoingAway",
+    "HeadReceived",
+    "PingAnswered",
+    "SettingsChanged",
+    "StreamReset",
+    "Terminated",
+    "TrailersReceived",
+    "WindowOpened",
+]
+
+
+class HeadReceived:
+    """A stream's opening list: a request, or a response's head."""
+
+    __slots__ = ("end", "headers", "stream_id", "timeout")
+
+    def __init__(self, stream_id: int, headers: Headers, timeout: bytes | None, end: bool) -> None:
+        self.stream_id = stream_id
+        self.headers = headers
+        self.timeout = timeout
+        """Value of `grpc-timeout` where it stands apart from `headers`; see `HeaderReader.read`."""
+        self.end = end
+
+
+class DataReceived:
+    """Some bytes of a stream. `flow_bytes` counts padding too; give them to `Connection.acknowledge` when consumed."""
+
+    __slots__ = ("data", "end", "flow_bytes", "stream_id")
+
+    def __init__(self, stream_id: int, data: memoryview, flow_bytes: int, end: bool) -> None:
+        self.stream_id = stream_id
+        self.data = data
+        self.flow_bytes = flow_bytes
+        self.end = end
+
+
+class TrailersReceived:
+    """A stream's closing list; the peer's half is over."""
+
+    __slots__ = ("headers", "stream_id")
+
+    def __init__(self, stream_id: int, headers: Headers) -> None:
+        self.stream_id = stream_id
+        self.headers = headers
+
+
+class StreamReset:
+    """A stream is over before its end: `remote` says whether the peer or a rule ended it."""
+
+    __slots__ = ("code", "remote", "stream_id", "text")
+
+    def __init__(self, stream_id: int, code: int, *, remote: bool, text: str = "") -> None:
+        self.stream_id = stream_id
+        self.code = code
+        self.remote = remote
+        self.text = text
+
+
+class WindowOpened:
+    """All that waited on a stream has been sent: there is room for more."""
+
+    __slots__ = ("stream_id",)
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+
+
+class SettingsChanged:
+    """The peer said what it takes."""
+
+    __slots__ = ()
+
+
+class PingAnswered:
+    """The peer answered a ping."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+
+
+class GoingAway:
+    """The peer takes no stream above `last_stream_id`; the others go on."""
+
+    __slots__ = ("code", "debug", "last_stream_id")
+
+    def __init__(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        self.last_stream_id = last_stream_id
+        self.code = code
+        self.debug = debug
+
+
+class Terminated:
+    """The connection is over by a rule of the protocol: send what is left, then hang up."""
+
+    __slots__ = ("code", "text")
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+
+
+Event = (
+    HeadReceived
+    | DataReceived
+    | TrailersReceived
+    | StreamReset
+    | WindowOpened
+    | SettingsChanged
+    | PingAnswered
+    | GoingAway
+    | Terminated
+)

@@ -1,0 +1,129 @@
+"""Length-prefixed messages in a stream of data: five bytes (compressed or not, and the length), then the message."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections import deque
+
+import grpc
+
+__all__ = ["MessageError", "MessageReader", "encode_message"]
+
+_PREFIX = struct.Struct(">BI")
+PREFIX_SIZE = 5
+
+
+class MessageError(Exception):
+    """The peer's message cannot be taken; the call ends with `code`."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def encode_message(message: bytes, *, compress: bool = False) -> bytes:
+    """A message behind its prefix."""
+    if compress:
+        message = gzip.compress(message, compresslevel=6, mtime=0)
+    return _PREFIX.pack(compress, len(message)) + message
+
+
+class MessageReader:
+    """Takes the messages of one stream out of its data.
+
+    Args:
+        max_bytes: Longest message, also after it was decompressed; -1 for the 4 GiB that a prefix can say.
+        encoding: What `grpc-encoding` said: `identity`, `gzip` or `deflate`.
+    """
+
+    __slots__ = ("_encoding", "_have", "_max_bytes", "_need", "_parts", "_squeezed", "messages")
+
+    def __init__(self, max_bytes: int, encoding: bytes = b"identity") -> None:
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self._parts: list[bytes | memoryview] = []
+        self._have = 0
+        self._need = -1
+        """Length of the message that is under way; -1 while its prefix is."""
+        self._squeezed = False
+        self.messages: deque[bytes] = deque()
+        """Whole messages, oldest first."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        return self._have > 0 or self._need >= 0
+
+    def feed(self, data: memoryview) -> None:
+        """Take some data in.
+
+        Raises:
+            MessageError: A message is too long, or compressed in a way that was not announced or not known.
+        """
+        if self._need < 0 and self._have == 0 and len(data) >= PREFIX_SIZE:
+            # By far the most common case: one whole uncompressed message in one frame.
+            squeezed, length = _PREFIX.unpack_from(data)
+            if not squeezed and length == len(data) - PREFIX_SIZE:
+                self._check(length)
+                self.messages.append(bytes(data[PREFIX_SIZE:]))
+                return
+        self._parts.append(data)
+        self._have += len(data)
+        while True:
+            if self._need < 0:
+                if self._have < PREFIX_SIZE:
+                    return
+                flag, self._need = _PREFIX.unpack(self._pop(PREFIX_SIZE))
+                if flag > 1:
+                    raise MessageError(grpc.StatusCode.INTERNAL, "a message with an unknown compression flag")
+                self._squeezed = bool(flag)
+                self._check(self._need)
+            if self._have < self._need:
+                return
+            message = self._pop(self._need)
+            self._need = -1
+            self.messages.append(self._unsqueezed(message) if self._squeezed else message)
+
+    def _check(self, length: int) -> None:
+        if 0 <= self._max_bytes < length:
+            text = f"Received message larger than max ({length} vs. {self._max_bytes})"
+            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _pop(self, count: int) -> bytes:
+        """The next `count` bytes, in one piece."""
+        taken: list[bytes | memoryview] = []
+        self._have -= count
+        index = 0
+        while count:
+            part = self._parts[index]
+            if len(part) <= count:
+                taken.append(part)
+                count -= len(part)
+                index += 1
+            else:
+                taken.append(part[:count])
+                self._parts[index] = part[count:]
+                count = 0
+        del self._parts[:index]
+        return b"".join(taken)
+
+    def _unsqueezed(self, message: bytes) -> bytes:
+        if self._encoding == b"gzip":
+            machine = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        elif self._encoding == b"deflate":
+            machine = zlib.decompressobj()
+        else:
+            raise MessageError(grpc.StatusCode.INTERNAL, "a compressed message where no compression was announced")
+        # One byte more than is taken: enough to know that it is too long, whatever it would have grown to.
+        bound = self._max_bytes + 1 if self._max_bytes >= 0 else 1 << 31
+        try:
+            plain = machine.decompress(message, bound)
+        except zlib.error:
+            raise MessageError(grpc.StatusCode.INTERNAL, "a compressed message that cannot be decompressed") from None
+        self._check(len(plain))
+        if not machine.eof:
+            raise MessageError(grpc.StatusCode.INTERNAL, "a compressed message that is cut off")
+        return plain
