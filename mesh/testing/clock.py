@@ -7,7 +7,10 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-__all__ = ["ManualClock"]
+__all__ = ["ManualClock", "settle"]
+
+_TURNS = 50
+"""Turns of the event loop after which a chain of awaits that wait for nothing outside is taken to be done."""
 
 
 class _ManualTimer:
@@ -15,6 +18,11 @@ class _ManualTimer:
 
     def __init__(self, callback: Callable[[], object]) -> None:
         self.callback: Callable[[], object] | None = callback
+
+    def run(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
 
     def cancel(self) -> None:
         self.callback = None
@@ -33,10 +41,18 @@ class ManualClock:
         return self._now
 
     def call_at(self, when: float, callback: Callable[[], object]) -> _ManualTimer:
-        """Run `callback` when `advance` reaches `when`."""
+        """Run `callback` when `advance` reaches `when`; in the next turn of the event loop if it has come already."""
         timer = _ManualTimer(callback)
-        heapq.heappush(self._timers, (when, next(self._order), timer))
+        if when <= self._now:
+            asyncio.get_running_loop().call_soon(timer.run)
+        else:
+            heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    @property
+    def planned(self) -> int:
+        """Timers that have neither run nor been cancelled: what code under test has left behind."""
+        return sum(timer.callback is not None for _, _, timer in self._timers)
 
     async def advance(self, seconds: float) -> None:
         """Move on by `seconds`, running each due timer at its own instant and letting tasks settle after it."""
@@ -44,15 +60,15 @@ class ManualClock:
         await settle()
         while self._timers and self._timers[0][0] <= target:
             when, _, timer = heapq.heappop(self._timers)
-            self._now = max(self._now, when)
             if timer.callback is not None:
-                timer.callback()
+                self._now = max(self._now, when)
+                timer.run()
                 await settle()
         self._now = target
         await settle()
 
 
-async def settle(turns: int = 20) -> None:
+async def settle(turns: int = _TURNS) -> None:
     """Give every ready task `turns` turns of the event loop."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -1,0 +1,47 @@
+"""`check_layer` on every layer, with settings that reach its fast path and its slow one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.handler import Handler, Layer, stack
+from mesh.layers import LAYERS, Batch, Queue, Timeout
+from mesh.tensors import Tensors
+from mesh.testing import check_layer
+
+SETTINGS: list[Batch | Queue | Timeout] = [
+    Batch(),
+    Batch(max_rows=2),
+    Batch(max_rows=4, max_delay_s=0.02),
+    Batch(max_concurrent=2),
+    Queue(max_rows=8),
+    Queue(max_rows=4, when_full="wait", max_waiting=4),
+    Queue(max_rows=1, when_full="wait", max_waiting=4),
+    Timeout(after_s=2.0),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=repr)
+async def test_layer_keeps_the_contract(settings: Batch | Queue | Timeout) -> None:
+    await check_layer(settings.model_copy)
+
+
+def test_every_layer_is_under_contract() -> None:
+    assert {type(settings) for settings in SETTINGS} == set(LAYERS.values())
+
+
+async def test_a_stack_of_layers_keeps_the_contract_of_a_layer() -> None:
+    class Stack:
+        def __call__(self, handler: Handler[Tensors], /) -> Handler[Tensors]:
+            return stack(handler, Timeout(after_s=2.0), Queue(max_rows=8), Batch(max_rows=4))
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Stack)
+
+        def __hash__(self) -> int:
+            return hash(Stack)
+
+    def make() -> Layer:
+        return Stack()
+
+    await check_layer(make)
