@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mesh.cli.connect import connect
-from mesh.cli.inputs import INPUT_HELP, read_inputs, to_jsonable
+from mesh.cli.inputs import INPUT_HELP, read_inputs
+from mesh.cli.jsonable import json_of_array, json_of_tensors
 from mesh.context import Context, NodeTiming
 from mesh.tensors import Tensors, datatype_of
 from mesh.transports.contract import GRAPH
@@ -78,10 +79,7 @@ def _save(path: Path, answer: Tensors) -> None:
 def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "request_id": context.request_id,
-        "outputs": {
-            name: {"datatype": datatype_of(array).name, "shape": list(array.shape), "data": to_jsonable(array)}
-            for name, array in answer.items()
-        },
+        "outputs": json_of_tensors(answer),
         "elapsed_ms": elapsed_s * 1e3,
     }
     if context.timings is not None:
@@ -120,7 +118,7 @@ def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: floa
 
 
 def _cell(row: Any) -> str:
-    value = to_jsonable(row)[0]
+    value = json_of_array(row)[0]
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, list):

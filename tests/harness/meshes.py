@@ -1,0 +1,59 @@
+"""Meshes inside the test's own process, over every kind of link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.context import Context
+from mesh.errors import RequestError
+from mesh.layers import LAYERS
+from mesh.runtime import LocalMesh
+from mesh.tensors import Tensors
+from mesh.topology import Compiled, compile_file
+from mesh.transports import GrpcTransport, InprocTransport, Transport
+
+__all__ = ["LINKS", "ROOT", "TOPOLOGIES", "Kind", "Result", "compiled", "local_mesh", "result_of"]
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPOLOGIES = ROOT / "topologies"
+
+Result = Tensors | RequestError
+"""How a request ends, as a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A way to link workers."""
+
+    transport: Callable[[], Transport]
+    address: str
+    """With room for a folder, a worker and a replica."""
+
+
+LINKS: Mapping[str, Kind] = {
+    "inproc": Kind(InprocTransport, "inproc://{1}-{2}"),
+    "inproc-strict": Kind(lambda: InprocTransport(strict=True), "inproc://{1}-{2}"),
+    "unix": Kind(GrpcTransport, "unix:{0}/{1}-{2}"),
+}
+
+
+def compiled(file: Path) -> Compiled:
+    """A topology file, checked."""
+    return compile_file(file, LAYERS)
+
+
+def local_mesh(file: Path, placement: str, link: str, folder: Path) -> LocalMesh:
+    """A mesh whose workers are linked in one way; sockets go into `folder`."""
+    kind = LINKS[link]
+    address = kind.address.format(folder, "{0}", "{1}")
+    return LocalMesh(compiled(file).plan(placement), transport=kind.transport(), address=address)
+
+
+async def result_of(mesh: LocalMesh, request: Tensors, *, request_id: str) -> Result:
+    """The answer or the error."""
+    try:
+        return await mesh(request, Context(request_id=request_id))
+    except RequestError as error:
+        return error
