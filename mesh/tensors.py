@@ -203,6 +203,10 @@ class Tensors(Mapping[str, Array]):
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
+    def __reduce__(self) -> tuple[type[Tensors], tuple[dict[str, Array]]]:
+        # Made anew, because arrays come out of a pickle writeable.
+        return Tensors, (self._arrays,)
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}: {datatype_of(array)}{list(array.shape)}" for name, array in self.items())
         return f"Tensors({inside})"
