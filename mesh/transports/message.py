@@ -31,7 +31,7 @@ _DATA = 4
 _PADDING = 5
 _DELIMITED = 2
 _MAX_VARINT_BYTES = 10
-_MAX_FIELDS = 4096
+MAX_FIELDS = 4096
 """Fields of one message; more than its tensors, options and axes can be. Each costs far more memory than its bytes."""
 
 
@@ -106,8 +106,7 @@ def _spliced(small: bytes, field: int, tensors: Tensors) -> bytes:
         length = _varint(len(data))
         # Tags of fields below 16 take one byte; so does the length of a padding below 128.
         fixed = len(head) + 2 + 1 + len(length) + len(data)
-        outer = len(_varint(fixed))
-        padding = -(position + 1 + outer + fixed - len(data)) % ALIGNMENT
+        padding = _padding(position + 1, fixed, len(data))
         size = _varint(fixed + padding)
         before = b"".join(
             (
@@ -124,6 +123,15 @@ def _spliced(small: bytes, field: int, tensors: Tensors) -> bytes:
         parts += (before, data)
         position += len(before) + len(data)
     return b"".join(parts)
+
+
+def _padding(begin: int, fixed: int, data: int) -> int:
+    """Bytes that make data begin aligned in a message that begins at `begin` and is `fixed` bytes long without them."""
+    padding = -(begin + len(_varint(fixed)) + fixed - data) % ALIGNMENT
+    # The message's length stands before it, and may take a byte more than without the padding.
+    while (begin + len(_varint(fixed + padding)) + fixed + padding - data) % ALIGNMENT:
+        padding += 1
+    return padding
 
 
 def _tag(field: int) -> bytes:
@@ -169,7 +177,7 @@ def _tensor(view: memoryview) -> tuple[tensor_pb2.Tensor, bytes | memoryview]:
 def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
     """Each field: its number, where it begins, where its content begins (-1 if it is not length-delimited), its end."""
     position, size = 0, len(view)
-    for _ in range(_MAX_FIELDS + 1):
+    for _ in range(MAX_FIELDS + 1):
         if position == size:
             return
         begin = position
@@ -191,7 +199,7 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
         if position > size or tag >> 3 == 0:
             raise InvalidInput("the message is no protobuf of its kind")
         yield tag >> 3, begin, inside, position
-    raise InvalidInput(f"the message has more than {_MAX_FIELDS} fields")
+    raise InvalidInput(f"the message has more than {MAX_FIELDS} fields")
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
