@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -17,14 +16,15 @@ import numpy as np
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
 from mesh.cli.jsonable import json_of_array, json_of_tensors
+from mesh.cli.terminal import duration, output, printable, saying
 from mesh.context import Context, NodeTiming
 from mesh.tensors import Tensors, datatype_of
-from mesh.transports.contract import GRAPH
-from mesh.units import parse_duration
 
 __all__ = ["add"]
 
 ROWS_SHOWN = 20
+CELL_SHOWN = 100
+"""Characters of one row of one tensor."""
 
 
 def add(commands: Any) -> None:
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     made.add_argument("address", metavar="ADDRESS", help="grpc://host:port or unix:/path")
     made.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help=INPUT_HELP)
     made.add_argument("--graph", default="", help="the graph's name (default: the gateway's own)")
-    made.add_argument("--timeout", default="30s", help="the request's deadline (default: 30s)")
+    made.add_argument("--timeout", type=duration, default=30.0, help="the request's deadline (default: 30s)")
     made.add_argument("--timings", action="store_true", help="show where the time went, node by node")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("-o", "--output", type=Path, help="also save the answer's arrays to this .npz file")
@@ -42,28 +42,23 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show."""
-    try:
-        timeout_s = parse_duration(arguments.timeout)
-    except ValueError as error:
-        print(f"--timeout: {error}", file=sys.stderr)
-        return 2
-    return asyncio.run(_call(arguments, timeout_s))
+    return asyncio.run(_call(arguments))
 
 
-async def _call(arguments: argparse.Namespace, timeout_s: float) -> int:
-    async with connect(arguments.address) as link:
-        told = await link.describe(arguments.graph)
-        request = read_inputs(arguments.input, told.inputs)
-        context = Context(timings=[] if arguments.timings else None).within(timeout_s)
+async def _call(arguments: argparse.Namespace) -> int:
+    async with connect(arguments.address, arguments.graph) as served:
+        request = read_inputs(arguments.input, served.told.inputs)
+        context = Context(timings=[] if arguments.timings else None).within(arguments.timeout)
         started = time.perf_counter()
-        answer = await link.handler(GRAPH, told.graph)(request, context)
+        with saying(f"waiting for the answer of {arguments.address}"):
+            answer = await served.handler(request, context)
         elapsed_s = time.perf_counter() - started
-    if arguments.output:
-        _save(arguments.output, answer)
     if arguments.json:
         print(json.dumps(_jsonable(answer, context, elapsed_s)))
     else:
         _show(answer, context.timings, elapsed_s)
+    if arguments.output:
+        _save(arguments.output, answer)
     return 0
 
 
@@ -99,14 +94,13 @@ def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, 
 
 
 def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: float) -> None:
-    from rich.console import Console  # a tenth of a second to import: only where it is needed
     from rich.table import Table
 
-    console = Console()
+    console = output()
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("row", justify="right", style="dim")
     for name, array in answer.items():
-        table.add_column(f"{name}: {datatype_of(array)}{list(array.shape)}")
+        table.add_column(printable(f"{name}: {datatype_of(array)}{list(array.shape)}"))
     for row in range(min(answer.rows, ROWS_SHOWN)):
         table.add_row(str(row), *(_cell(array[row : row + 1]) for array in answer.values()))
     console.print(table)
@@ -124,8 +118,8 @@ def _cell(row: Any) -> str:
     if isinstance(value, list):
         shown = json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
     else:
-        shown = value if isinstance(value, str) else json.dumps(value)
-    return shown if len(shown) <= 100 else f"{shown[:97]}..."
+        shown = printable(value) if isinstance(value, str) else json.dumps(value)
+    return shown if len(shown) <= CELL_SHOWN else f"{shown[: CELL_SHOWN - 3]}..."
 
 
 def _timings_table(timings: Sequence[NodeTiming]) -> Any:

@@ -1,28 +1,59 @@
-"""A link to a running mesh, for the commands that are its clients."""
+"""A running mesh as its clients see it: a link, and what is served there."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from mesh.cli.terminal import saying
+from mesh.errors import DeadlineExceeded, NotFound, Unavailable
+from mesh.handler import Handler
+from mesh.tensors import Tensors
 from mesh.transports import GrpcTransport, Limits
-from mesh.transports.grpc import GrpcLink
+from mesh.transports.contract import GRAPH, Description
 
-__all__ = ["connect"]
+__all__ = ["Served", "connect"]
+
+UNSERVED = "the worker serves no such kind of node"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A graph that answers somewhere."""
+
+    told: Description
+    handler: Handler[Tensors]
 
 
 @asynccontextmanager
-async def connect(address: str, limits: Limits | None = None) -> AsyncGenerator[GrpcLink]:
+async def connect(address: str, graph: str) -> AsyncGenerator[Served]:
     """A link that is hung up at the end.
+
+    Args:
+        address: Where the mesh answers.
+        graph: The graph's name; empty for the gateway's own.
 
     Raises:
         PlacementError: `address` is no address.
+        RequestError: Nobody answers there, or not for such a graph; names the address.
     """
     # gRPC's own log lines name sockets and tell nobody anything; the error that is raised says it all.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    link = await GrpcTransport().dial(address, limits or Limits())
+    link = await GrpcTransport().dial(address, Limits())
     try:
-        yield link
+        try:
+            with saying(f"waiting for {address}"):
+                told = await link.describe(graph)
+        except Unavailable:
+            raise Unavailable(f"{address} cannot be reached: nobody answers there") from None
+        except DeadlineExceeded:
+            raise DeadlineExceeded(f"{address} took the call and does not answer: is it a mesh?") from None
+        except NotFound as error:
+            if error.node or "graph" in error.text:
+                raise
+            raise NotFound(f"{address} serves no graph: ask the gateway of the mesh") from None
+        yield Served(told, link.handler(GRAPH, told.graph))
     finally:
         await link.close()

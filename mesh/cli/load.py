@@ -16,11 +16,10 @@ from typing import Any
 
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
+from mesh.cli.terminal import duration, output
 from mesh.context import Context, NodeTiming
 from mesh.errors import SetupError
 from mesh.load import LoadPlan, Progress, Report, precise_event_loop, render, run_load
-from mesh.transports.contract import GRAPH
-from mesh.units import parse_duration
 
 __all__ = ["add"]
 
@@ -36,13 +35,13 @@ def add(commands: Any) -> None:
     loop.add_argument("-c", "--concurrency", type=int, default=1, help="closed loop: requests in flight (default: 1)")
     loop.add_argument("-r", "--rate", type=float, help="open loop: requests a second")
     made.add_argument("--poisson", action="store_true", help="with --rate: random arrivals instead of even ones")
-    made.add_argument("-d", "--duration", default="10s", help="how long to measure (default: 10s)")
+    made.add_argument("-d", "--duration", type=duration, default=10.0, help="how long to measure (default: 10s)")
     made.add_argument("-n", "--requests", type=int, help="stop after so many requests")
-    made.add_argument("--warm-up", default="1s", help="sent before, not measured (default: 1s)")
+    made.add_argument("--warm-up", type=duration, default=1.0, help="sent before, not measured (default: 1s)")
     made.add_argument(
         "--max-in-flight", type=int, default=1024, help="open loop: arrivals past it are not sent, and counted"
     )
-    made.add_argument("--timeout", default="10s", help="the deadline of a request (default: 10s)")
+    made.add_argument("--timeout", type=duration, default=10.0, help="the deadline of a request (default: 10s)")
     made.add_argument("--seed", type=int, default=0, help="of the random arrivals")
     made.add_argument("--json", action="store_true", help="print the report as JSON")
     made.add_argument("-o", "--output", type=Path, help="also save the report as JSON to this file")
@@ -52,56 +51,50 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load and report; 1 when no request was answered."""
     plan = _plan(arguments)
+    if arguments.output:
+        arguments.output.touch()  # told now rather than after the measurement, where it cannot be written
     with asyncio.Runner(loop_factory=precise_event_loop) as runner:
         report = runner.run(_load(arguments, plan))
-    told = report.to_json()
+    told = json.dumps(report.to_json(), indent=2)
     if arguments.output:
-        arguments.output.write_text(json.dumps(told, indent=2) + "\n")
+        arguments.output.write_text(f"{told}\n")
     if arguments.json:
-        print(json.dumps(told, indent=2))
+        print(told)
     else:
-        from rich.console import Console  # a tenth of a second to import: only where it is needed
-
-        Console().print(render(report))
+        output().print(render(report))
+    if report.interrupted:
+        raise KeyboardInterrupt
     return 0 if report.answered else 1
 
 
 def _plan(arguments: argparse.Namespace) -> LoadPlan:
-    try:
-        duration_s, warm_up_s, timeout_s = (
-            parse_duration(text) for text in (arguments.duration, arguments.warm_up, arguments.timeout)
-        )
-    except ValueError as error:
-        raise SetupError(str(error)) from None
     if arguments.rate is None and arguments.poisson:
         raise SetupError("--poisson needs --rate")
     return LoadPlan(
         mode="closed" if arguments.rate is None else "poisson" if arguments.poisson else "constant",
         concurrency=arguments.concurrency,
         rate_per_s=arguments.rate,
-        duration_s=duration_s,
+        duration_s=arguments.duration,
         requests=arguments.requests,
-        warm_up_s=warm_up_s,
+        warm_up_s=arguments.warm_up,
         max_in_flight=arguments.max_in_flight,
-        timeout_s=timeout_s,
+        timeout_s=arguments.timeout,
         seed=arguments.seed,
     )
 
 
 async def _load(arguments: argparse.Namespace, plan: LoadPlan) -> Report:
-    async with connect(arguments.address) as link:
-        told = await link.describe(arguments.graph)
-        inputs = read_inputs(arguments.input, told.inputs)
+    async with connect(arguments.address, arguments.graph) as served:
+        inputs = read_inputs(arguments.input, served.told.inputs)
         step, rows = arguments.rows, inputs.rows
-        if not 1 <= step <= max(rows, 1):
+        if not 1 <= step <= rows:
             raise SetupError(f"--rows {step}: the inputs have {rows} rows")
         requests = [inputs.take(start, start + step) for start in range(0, rows - step + 1, step)]
-        handler = link.handler(GRAPH, told.graph)
 
         async def send(index: int) -> Sequence[NodeTiming]:
             timings: list[NodeTiming] = []
             context = Context(timings=timings).within(plan.timeout_s)
-            await handler(requests[index % len(requests)], context)
+            await served.handler(requests[index % len(requests)], context)
             return timings
 
         return await run_load(send, plan, on_progress=_teller())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from mesh.cli import call, check, graph, load, schema, up, worker
-from mesh.errors import RequestError, SetupError
+from mesh.errors import Overloaded, RequestError, SetupError
+from mesh.units import format_duration
 
 __all__ = ["main"]
 
@@ -22,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="mesh",
         description="Serve machine-learning models as a graph of nodes, written in one topology file.",
-        epilog="Exit status: 0 done, 1 a request or a worker failed, 2 something is set up wrongly.",
+        epilog="Exit status: 0 done, 1 a request or a worker failed, 2 something is set up wrongly, 130 interrupted.",
     )
     made.add_argument("--version", action="version", version=f"mesh {version('inference-mesh')}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -36,16 +38,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return command(arguments)
+        code = command(arguments)
+        # Here and not when Python exits, where nobody could catch what goes wrong.
+        sys.stdout.flush()
     except SetupError as error:
-        print(error, file=sys.stderr)
-        return EXIT_SETUP
+        return _told(str(error), EXIT_SETUP)
     except RequestError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
+        hint = f"; try again after {format_duration(error.retry_after_s)}" if isinstance(error, Overloaded) else ""
+        return _told(f"{error.code}: {error}{hint}", EXIT_FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What Python still holds of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _told(f"{where}{error.strerror or error}", EXIT_SETUP)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more when it flushes at exit.
-        sys.stderr.close()
-        return EXIT_FAILED
+    return code
+
+
+def _told(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

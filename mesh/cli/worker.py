@@ -15,6 +15,8 @@ from mesh.supervisor import hold_lifeline
 
 __all__ = ["add"]
 
+log = logging.getLogger("mesh.worker")
+
 
 def add(commands: Any) -> None:
     """Add the command; it is for the supervisor, so the list of commands does not show it."""
@@ -43,4 +45,4 @@ async def _serve(launch: Launch) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await serve(launch, stop, lambda addresses: logging.info("listening at %s", ", ".join(addresses)))
+    await serve(launch, stop, lambda addresses: log.info("listening at %s", ", ".join(addresses)))

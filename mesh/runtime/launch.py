@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from mesh.errors import SetupError
 from mesh.runtime.worker import Transports, Worker
 from mesh.topology.placement import Plan
 from mesh.topology.resolve import importable_from
@@ -47,8 +48,17 @@ class Launch:
 
     @classmethod
     def read(cls, path: Path) -> Launch:
-        """Read back what `write` saved."""
-        return _LAUNCH.validate_json(path.read_bytes())
+        """Read back what `write` saved.
+
+        Raises:
+            SetupError: There is no such file, or it is none that `write` made.
+        """
+        try:
+            return _LAUNCH.validate_json(path.read_bytes())
+        except OSError as error:
+            raise SetupError(f"{path}: {error.strerror}") from None
+        except ValidationError:
+            raise SetupError(f"{path}: not a launch file") from None
 
 
 _LAUNCH: TypeAdapter[Launch] = TypeAdapter(Launch)
