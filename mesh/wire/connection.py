@@ -66,7 +66,7 @@ class Connection:
         """Lately closed streams: whether we reset them, so that what is still on its way is ignored."""
         self._tail = b""
         self._preface = b"" if client else frames.PREFACE
-        self._settled = False
+        self.settled = False
         """Whether the peer's first frame, SETTINGS, was there."""
         self._assembling: tuple[int, int, list[bytes], int] | None = None
         """A header block under way: stream, flags, pieces, bytes so far."""
@@ -245,10 +245,10 @@ class Connection:
             stream_id &= frames.MAX_STREAM_ID
             if self._assembling is not None and (kind != frames.CONTINUATION or stream_id != self._assembling[0]):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "6.10: a frame within a header block")
-            if not self._settled:
+            if not self.settled:
                 if kind != frames.SETTINGS or flags & frames.ACK:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "3.4: the first frame is not SETTINGS")
-                self._settled = True
+                self.settled = True
             reader = readers.get(kind)
             if reader is None:
                 self._budget.glitch()  # 5.5: frames of unknown kinds are ignored

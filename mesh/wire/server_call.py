@@ -1,0 +1,372 @@
+"""`ServerCall`: one call at a server, and the context that its handler is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import grpc
+
+from mesh.wire.connection import Connection
+from mesh.wire.faults import ErrorCode
+from mesh.wire.fields import Field
+from mesh.wire.headers import encode_block
+from mesh.wire.messages import MessageError, MessageReader, encode_message
+from mesh.wire.metadata import encode_metadata, encode_status
+from mesh.wire.options import ServerOptions
+from mesh.wire.routes import Route
+from mesh.wire.stepping import StepTask
+
+__all__ = ["Aborted", "ServerCall"]
+
+log = logging.getLogger("mesh.wire")
+
+HEAD_FIELDS: tuple[Field, ...] = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity, deflate, gzip"),
+)
+HEAD = encode_block(HEAD_FIELDS)
+OK_TRAILERS = encode_block(encode_status(grpc.StatusCode.OK, ""))
+WRITE_AHEAD_BYTES = 64 << 10
+"""A writer waits once more than this of its stream is not sent: enough to keep the wire busy, little enough to hold."""
+
+
+class CallHost(Protocol):
+    """What a call needs of the connection that it came over."""
+
+    connection: Connection
+    options: ServerOptions
+    loop: asyncio.AbstractEventLoop
+    compress: bool
+    """Whether responses are compressed unless a handler says otherwise."""
+    paused: bool
+    """Whether the operating system takes no more of what is written."""
+    peer: str
+    auth_context: dict[str, list[bytes]]
+
+    def flush_soon(self) -> None:
+        """Write before the loop waits again."""
+        ...
+
+    def forget(self, call: ServerCall, /) -> None:
+        """The call is over."""
+        ...
+
+
+class Aborted(grpc.aio.AbortError):
+    """Ends a handler that called `abort`."""
+
+
+class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.aio.ServicerContext):
+    """One call. What it offers is `grpc.aio.ServicerContext`; what it holds is the call's state.
+
+    waiting for the request => handler runs => trailers sent => over
+    """
+
+    def __init__(self, protocol: CallHost, stream_id: int, route: Route, timeout_s: float | None) -> None:
+        self.protocol = protocol
+        self.stream_id = stream_id
+        self.route = route
+        self.task: StepTask | None = None
+        self.reader = MessageReader(protocol.options.max_receive_bytes, route.encoding)
+        self.received_end = False
+        """Whether the client's half is over."""
+        self.over = False
+        """Whether trailers were sent, or the stream was reset."""
+        self.unacknowledged = 0
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.timer: asyncio.TimerHandle | None = None
+        self.streams_in = False
+        """Whether messages go to the handler one by one."""
+        self.handler: Any = None
+        self._head_sent = False
+        self._initial: list[Field] = []
+        self._trailing: Any = ()
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._compress: bool | None = None
+        self._compress_next = True
+        self._cancelled = False
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._reading: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
+
+    # What a handler may ask and say: grpc.aio.ServicerContext.
+
+    def invocation_metadata(self) -> Any:
+        """What the client sent beside its messages."""
+        return self.route.details.invocation_metadata
+
+    def time_remaining(self) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Seconds until the deadline, at least 0; None where there is none, as with grpcio."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def peer(self) -> str:
+        """The client's address."""
+        return self.protocol.peer
+
+    def peer_identities(self) -> Sequence[bytes] | None:
+        """The client's names by its certificate."""
+        known = self.protocol.auth_context
+        key = self.peer_identity_key()
+        return known.get(key) if key else None
+
+    def peer_identity_key(self) -> str | None:
+        """Under which key of `auth_context` these names stand."""
+        known = self.protocol.auth_context
+        for key in ("x509_subject_alternative_name", "x509_common_name"):
+            if key in known:
+                return key
+        return None
+
+    def auth_context(self) -> dict[str, Sequence[bytes]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What is known of the client by its certificate."""
+        return dict(self.protocol.auth_context)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """Send the response's head, with metadata. Raises grpc.aio.UsageError when it was sent before."""
+        if self._head_sent:
+            raise grpc.aio.UsageError("initial metadata was sent before")
+        self._initial = encode_metadata(initial_metadata)
+        self._send_head()
+        self.protocol.flush_soon()
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        """What to send beside the status."""
+        self._trailing = trailing_metadata
+
+    def trailing_metadata(self) -> Any:
+        """What `set_trailing_metadata` set."""
+        return self._trailing
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The status that the call ends with when its handler returns or raises."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """The text beside the status."""
+        self._details = details
+
+    def code(self) -> grpc.StatusCode | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What `set_code` or `abort` set."""
+        return self._code
+
+    def details(self) -> str:
+        """What `set_details` or `abort` set."""
+        return self._details
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress what is sent, where the client takes it."""
+        self._compress = compression is not grpc.Compression.NoCompression
+
+    def disable_next_message_compression(self) -> None:
+        """Send the next message as it is."""
+        self._compress_next = False
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with an error: raises, and is not to be caught."""
+        if code is grpc.StatusCode.OK:
+            code, details = grpc.StatusCode.UNKNOWN, f"abort() with OK: {details}"
+        self._code, self._details = code, details
+        if trailing_metadata:
+            self._trailing = trailing_metadata
+        raise Aborted("Locally aborted.")
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """End the call with a status and its details: raises, and is not to be caught."""
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back, with this context, when the call is over."""
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        """Whether the client went away, or the deadline passed."""
+        return self._cancelled
+
+    def done(self) -> bool:
+        """Whether the call is over."""
+        return self.over
+
+    async def read(self) -> Any:
+        """The next request, or `grpc.aio.EOF` after the last."""
+        raw = await self.next_message()
+        return grpc.aio.EOF if raw is None else self.deserialized(raw)
+
+    async def write(self, message: Any) -> None:
+        """Send a response, and wait while the client does not take what was sent before."""
+        if self.over:
+            raise asyncio.InvalidStateError("the call is over")
+        self.send_message(self.serialized(message))
+        self.protocol.flush_soon()
+        while self._is_ahead():
+            self._writing = asyncio.get_running_loop().create_future()
+            await self._writing
+
+    # Requests, as their data arrives.
+
+    def receive(self, data: memoryview, flow_bytes: int) -> None:
+        """Take some data in. Raises MessageError."""
+        self.unacknowledged += flow_bytes
+        self.reader.feed(data)
+        if not self.streams_in or len(self.reader.messages) <= 1:
+            # Nothing is kept from the handler yet: a message longer than the window has to be let in whole.
+            self._acknowledge()
+        if self._reading is not None and self.reader.messages:
+            self.wake_reader()
+
+    def receive_end(self) -> None:
+        """The client's half is over."""
+        self.received_end = True
+        self.wake_reader()
+
+    async def next_message(self) -> bytes | None:
+        """The next request's bytes, None after the last."""
+        messages = self.reader.messages
+        while not messages:
+            if self.received_end or self.over:
+                return None
+            self._reading = asyncio.get_running_loop().create_future()
+            await self._reading
+        message = messages.popleft()
+        if not messages:
+            self._acknowledge()
+        return message
+
+    def wake_reader(self) -> None:
+        """Let whoever waits for a message look again."""
+        waiting, self._reading = self._reading, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def wake_writer(self) -> None:
+        """Let whoever waits for room look again."""
+        waiting, self._writing = self._writing, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def deserialized(self, raw: bytes) -> Any:
+        """A request. Raises MessageError where the handler's deserializer cannot make one."""
+        deserializer = self.handler.request_deserializer
+        if deserializer is None:
+            return raw
+        try:
+            return deserializer(raw)
+        except Exception:
+            log.exception("a request of %s cannot be deserialized", self.route.details.method)
+            raise MessageError(grpc.StatusCode.INTERNAL, "Exception deserializing request!") from None
+
+    def serialized(self, message: Any) -> bytes:
+        """A response's bytes. Raises MessageError where the handler's serializer cannot make them."""
+        serializer = self.handler.response_serializer
+        if serializer is None:
+            raw = message
+        else:
+            try:
+                raw = serializer(message)
+            except Exception:
+                log.exception("a response of %s cannot be serialized", self.route.details.method)
+                raise MessageError(grpc.StatusCode.INTERNAL, "Failed to serialize response!") from None
+        bound = self.protocol.options.max_send_bytes
+        if 0 <= bound < len(raw):
+            text = f"Sent message larger than max ({len(raw)} vs. {bound})"
+            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        return raw
+
+    def _acknowledge(self) -> None:
+        if self.unacknowledged:
+            self.protocol.connection.acknowledge(self.stream_id, self.unacknowledged)
+            self.unacknowledged = 0
+            self.protocol.flush_soon()
+
+    # Responses.
+
+    def _is_ahead(self) -> bool:
+        if self.over:
+            return False
+        waiting = self.protocol.connection.waiting_bytes(self.stream_id)
+        return self.protocol.paused or waiting > WRITE_AHEAD_BYTES
+
+    def _send_head(self) -> None:
+        self._head_sent = True
+        block = HEAD
+        compress = self._compressing()
+        if self._initial or compress:
+            extra = [(b"grpc-encoding", b"gzip")] if compress else []
+            block = encode_block((*HEAD_FIELDS, *extra, *self._initial))
+        self.protocol.connection.send_head(self.stream_id, block)
+
+    def _compressing(self) -> bool:
+        if self._compress is None:
+            self._compress = self.protocol.compress
+        return bool(self._compress) and b"gzip" in self.route.accepts
+
+    def send_message(self, raw: bytes) -> None:
+        """Put a response on its way."""
+        if not self._head_sent:
+            self._send_head()
+        compress = self._compressing() and self._compress_next
+        self._compress_next = True
+        self.protocol.connection.send_data(self.stream_id, encode_message(raw, compress=compress))
+
+    def finish(self, code: grpc.StatusCode, details: str = "") -> None:
+        """End the call with a status; the first one holds."""
+        if self.over:
+            return
+        connection = self.protocol.connection
+        try:
+            trailing = encode_metadata(self._trailing) if self._trailing else []
+        except ValueError as error:
+            code, details, trailing = grpc.StatusCode.INTERNAL, str(error), []
+        if code is grpc.StatusCode.OK and not details and not trailing:
+            block = OK_TRAILERS
+        else:
+            block = encode_block(encode_status(code, details, trailing))
+        if self._head_sent:
+            connection.send_trailers(self.stream_id, block)
+        elif code is grpc.StatusCode.OK:
+            self._send_head()
+            connection.send_trailers(self.stream_id, block)
+        else:
+            fields = encode_status(code, details, trailing)
+            connection.send_head(self.stream_id, encode_block((*HEAD_FIELDS[:2], *self._initial, *fields)), end=True)
+        if not self.received_end and not connection.waiting_bytes(self.stream_id):
+            # 8.1: the answer is whole, and nobody waits for the rest of the request.
+            connection.reset(self.stream_id, ErrorCode.NO_ERROR)
+        self.close()
+        self.protocol.flush_soon()
+
+    def cancel(self, code: grpc.StatusCode | None = None, details: str = "") -> None:
+        """The client went away, or time is up (then `code` says what to tell it): stop the handler."""
+        if self.over:
+            return
+        self._cancelled = True
+        if code is not None:
+            self.finish(code, details)
+        else:
+            self.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """The call is over: free what it holds, and say so."""
+        self.over = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self.protocol.forget(self)
+        self.wake_reader()
+        self.wake_writer()
+        if self._callbacks:
+            callbacks: deque[Callable[[Any], None]] = deque(self._callbacks)
+            self._callbacks.clear()
+            for callback in callbacks:
+                self.protocol.loop.call_soon(callback, self)
+
+    def status_of_end(self) -> tuple[grpc.StatusCode, str]:
+        """What a handler that returned wants to end with."""
+        return (self._code or grpc.StatusCode.OK), self._details
