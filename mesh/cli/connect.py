@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,8 +38,6 @@ async def connect(address: str, graph: str) -> AsyncGenerator[Served]:
         PlacementError: `address` is no address.
         RequestError: Nobody answers there, or not for such a graph; names the address.
     """
-    # gRPC's own log lines name sockets and tell nobody anything; the error that is raised says it all.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     link = await GrpcTransport().dial(address, Limits())
     try:
         try:

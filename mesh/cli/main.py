@@ -17,6 +17,13 @@ __all__ = ["main"]
 EXIT_FAILED = 1
 EXIT_SETUP = 2
 EXIT_INTERRUPTED = 130
+QUIET = {
+    # gRPC's own log lines name sockets and tell nobody anything; the errors that are raised say it all.
+    "GRPC_VERBOSITY": "NONE",
+    # onnxruntime reports to its maker from 1.29 on, unless told not to: names of models, and where it runs.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""What libraries are told by the environment, theirs and the workers'; whoever set it already knows better."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = parser().parse_args(argv)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     command: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = command(arguments)

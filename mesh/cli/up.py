@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -159,5 +158,4 @@ async def _supervise(plan: Plan, launched: Sequence[Launched], grace_s: float) -
             print(f"mesh: {plan.graph.name} ({plan.placement}) answers at {where}", file=sys.stderr, flush=True)
 
     policy = Policy(drain_grace_s=grace_s + 2.0)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines name sockets and tell nobody anything
     return await supervise([one.process for one in launched], probe, policy=policy, on_announcement=announce)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.context import Context
 from mesh.errors import RequestError
 from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
@@ -14,7 +13,7 @@ from mesh.tensors import Tensors
 from mesh.topology import Compiled, compile_file
 from mesh.transports import GrpcTransport, InprocTransport, Transport
 
-__all__ = ["LINKS", "ROOT", "TOPOLOGIES", "Kind", "Result", "compiled", "local_mesh", "result_of"]
+__all__ = ["LINKS", "ROOT", "TOPOLOGIES", "Kind", "Result", "compiled", "local_mesh"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGIES = ROOT / "topologies"
@@ -49,11 +48,3 @@ def local_mesh(file: Path, placement: str, link: str, folder: Path) -> LocalMesh
     kind = LINKS[link]
     address = kind.address.format(folder, "{0}", "{1}")
     return LocalMesh(compiled(file).plan(placement), transport=kind.transport(), address=address)
-
-
-async def result_of(mesh: LocalMesh, request: Tensors, *, request_id: str) -> Result:
-    """The answer or the error."""
-    try:
-        return await mesh(request, Context(request_id=request_id))
-    except RequestError as error:
-        return error

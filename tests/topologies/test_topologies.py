@@ -17,11 +17,13 @@ import pytest
 import yaml
 
 from mesh.cli.main import main
+from mesh.context import Context
 from mesh.errors import InvalidInput, RequestError
 from mesh.signature import TensorSpec
 from mesh.tensors import DATATYPES, Array, Tensors, concatenate
 from scripts.record_golden import GOLDEN, REQUEST_ID, Golden
-from tests.harness.meshes import LINKS, TOPOLOGIES, Result, compiled, local_mesh, result_of
+from tests.harness.asking import assert_alike, result_of
+from tests.harness.meshes import LINKS, TOPOLOGIES, Result, compiled, local_mesh
 
 FILES = {path.stem: path for path in sorted(TOPOLOGIES.glob("*.yaml"))}
 PLACED = [
@@ -88,7 +90,7 @@ class Outcomes:
             async with local_mesh(file, placement, link, Path(folder)) as mesh:
 
                 async def ask(request: Tensors) -> Result:
-                    return await result_of(mesh, request, request_id=REQUEST_ID)
+                    return await result_of(mesh, request, Context(request_id=REQUEST_ID))
 
                 self.recorded = {case.name: await ask(case.request) for case in self.golden.cases}
                 self.broken = {what: await ask(request) for what, request in broken(self.plain, self.specs)}
@@ -104,26 +106,10 @@ outcomes = cache(Outcomes)
 """Asked once, looked at by several tests."""
 
 
-def assert_alike(found: Result, expected: Tensors, tolerance: float) -> None:
-    """Equal, but for the last bits of numbers."""
-    assert isinstance(found, Tensors), f"not answered: {found!r}"
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        if array.dtype.kind in "fV":
-            assert found[name].dtype == array.dtype, name
-            np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
-        else:
-            assert Tensors({name: found[name]}) == Tensors({name: array})
-
-
 @pytest.mark.parametrize(("name", "placement", "link"), EVERYWHERE)
 def test_answers_as_recorded(name: str, placement: str, link: str) -> None:
     for case in golden(name).cases:
-        found = outcomes(name, placement, link).recorded[case.name]
-        if isinstance(case.result, RequestError):
-            assert found == case.result, case.name
-        else:
-            assert_alike(found, case.result, golden(name).tolerance)
+        assert_alike(outcomes(name, placement, link).recorded[case.name], case.result, golden(name).tolerance)
 
 
 @pytest.mark.parametrize(("name", "placement", "link"), EVERYWHERE)
