@@ -72,6 +72,8 @@ class _Running:
     members: list[_Member]
     left: int
     task: asyncio.Task[None] | None = None
+    freed: bool = False
+    """Whether the node was given to the next batch before this one's answers were handed out."""
 
     def ended(self, _: asyncio.Future[Tensors]) -> None:
         """One caller was answered or went away; the last one out cancels what still runs."""
@@ -214,14 +216,19 @@ class _Batching:
 
     async def _run(self, running: _Running) -> None:
         try:
-            await self._attempt(running.members)
+            await self._attempt(running.members, running)
         finally:
             for member in running.members:
                 member.answer.cancel()  # does nothing to those that have their answer
-            self._free()
+            if not running.freed:
+                self._free()
 
-    async def _attempt(self, members: list[_Member]) -> None:
-        """Run some requests as one; where that fails for what they hold, run halves of them."""
+    async def _attempt(self, members: list[_Member], running: _Running | None = None) -> None:
+        """Run some requests as one; where that fails for what they hold, run halves of them.
+
+        A whole batch, with its `running`, gives the node to the next batch before it hands its answers out: handing out
+        wakes every caller, and a model that runs in a thread need not wait for that.
+        """
         context = _joined(members)
         rows = sum(member.rows for member in members)
         try:
@@ -230,6 +237,10 @@ class _Batching:
         except Exception as error:
             await self._fail(members, error, context)
             return
+        if running is not None and self._waiting:
+            running.freed = True
+            self._free()
+            await asyncio.sleep(0)  # the turn in which that batch begins
         start = 0
         for member in members:
             stop = start + member.rows
