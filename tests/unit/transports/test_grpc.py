@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,7 @@ async def through_a_wire(address: str) -> AsyncGenerator[tuple[str, asyncio.Even
     """A relay before a listener; setting the event cuts every connection, as the death of the listener would."""
     host, _, port = address.removeprefix("grpc://").rpartition(":")
     cut = asyncio.Event()
+    relays: set[asyncio.Task[Any] | None] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -168,6 +169,7 @@ async def through_a_wire(address: str) -> AsyncGenerator[tuple[str, asyncio.Even
             await writer.drain()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         tasks = [
             asyncio.ensure_future(work) for work in (pump(reader, far_writer), pump(far_reader, writer), cut.wait())
@@ -178,9 +180,14 @@ async def through_a_wire(address: str) -> AsyncGenerator[tuple[str, asyncio.Even
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for one in (writer, far_writer):
+            with suppress(OSError):
+                await one.wait_closed()
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
         yield f"grpc://127.0.0.1:{server.sockets[0].getsockname()[1]}", cut
+        cut.set()
+        await asyncio.gather(*(relay for relay in relays if relay is not None))
 
 
 async def test_a_connection_that_breaks_ends_calls_in_flight_at_once_and_the_link_comes_back() -> None:
