@@ -35,7 +35,11 @@ SENTENCES = (
     "The acting is first rate, but the story goes nowhere.",
     "I would watch it again tomorrow.",
 )
-console = Console(highlight=False)
+NODES = ("features", "magika", "label")
+WIDEST_NAME = 32
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console = Console(highlight=False, soft_wrap=True, width=140)
 
 
 @asynccontextmanager
@@ -93,20 +97,29 @@ async def file_types() -> None:
     async with mesh_up("topologies/prep_pred_microservice.yaml", "microservice") as link:
         ask = link.handler(GRAPH, "prep-pred-microservice")
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in ("file", "size", "type", "score", "ms"):
-            table.add_column(name, justify="left" if name in ("file", "type") else "right")
-        table.add_column("who did what (worker/pid: node ms)", style="dim")
+        for name in ("file", "bytes", "type", "score", "total ms"):
+            table.add_column(name, justify="left" if name in ("file", "type") else "right", no_wrap=True)
+        for name in NODES:
+            table.add_column(f"{name} ms", justify="right", style="dim", no_wrap=True)
+        table.add_column("by the processes", style="dim", no_wrap=True)
         for path in sample_files():
             data = path.read_bytes()
             context = Context(timings=[]).within(10.0)
             started = time.perf_counter()
             answer = await ask(Tensors({"file": [data]}), context)
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            shares = [f"{one.worker}/{one.pid}: {one.node} {one.compute_s * 1e3:.2f}" for one in context.timings or ()]
+            timings = {one.node: one for one in context.timings or ()}
+            processes = dict.fromkeys(f"{timings[node].worker} {timings[node].pid}" for node in NODES)
             label, score = answer["label"][0].decode(), float(answer["score"][0])
             shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path("…", *path.parts[-2:])
-            table.add_row(str(shown), f"{len(data):,}", label, f"{score:.3f}", f"{elapsed_ms:.1f}", "  ".join(shares))
+            spent = (f"{timings[node].compute_s * 1e3:.2f}" for node in NODES)
+            row = (f"{len(data):,}", label, f"{score:.3f}", f"{elapsed_ms:.1f}", *spent, ", ".join(processes))
+            table.add_row(_shortened(str(shown)), *row)
         console.print(table)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= WIDEST_NAME else f"{name[: WIDEST_NAME - 1]}…"
 
 
 async def sentiments() -> None:
