@@ -32,11 +32,15 @@ class HeadReceived:
 
 
 class DataReceived:
-    """Some bytes of a stream. `flow_bytes` counts padding too; give them to `Connection.acknowledge` when consumed."""
+    """Some bytes of a stream. `flow_bytes` counts padding too; give them to `Connection.acknowledge` when consumed,
+    once for each event, also when the stream is closed by then.
+
+    A view keeps what was read with it in memory: copy what is kept for long.
+    """
 
     __slots__ = ("data", "end", "flow_bytes", "stream_id")
 
-    def __init__(self, stream_id: int, data: memoryview, flow_bytes: int, end: bool) -> None:
+    def __init__(self, stream_id: int, data: bytes | memoryview, flow_bytes: int, end: bool) -> None:
         self.stream_id = stream_id
         self.data = data
         self.flow_bytes = flow_bytes
@@ -54,7 +58,10 @@ class TrailersReceived:
 
 
 class StreamReset:
-    """A stream is over before its end: `remote` says whether the peer or a rule ended it."""
+    """A stream is over before its end: `remote` says whether the peer or a rule ended it.
+
+    REFUSED_STREAM says that the peer has not looked at it, so that it may be tried again.
+    """
 
     __slots__ = ("code", "remote", "stream_id", "text")
 
@@ -90,7 +97,7 @@ class PingAnswered:
 
 
 class GoingAway:
-    """The peer takes no stream above `last_stream_id`; the others go on."""
+    """The peer takes no stream above `last_stream_id` (each of those was reset before this). The others go on."""
 
     __slots__ = ("code", "debug", "last_stream_id")
 

@@ -67,7 +67,10 @@ def _broken_pseudo(fields: Sequence[Field], *, requests: bool) -> str:
         else:
             found[name] = value
     if not requests:
-        return "" if _STATUS.fullmatch(found.get(b":status", b"")) else "8.3.2: no status"
+        status = found.get(b":status", b"")
+        if status == b"101":
+            return "8.6: HTTP/2 switches no protocols"
+        return "" if _STATUS.fullmatch(status) else "8.3.2: no status"
     if found.get(b":method") == b"CONNECT":
         if b":authority" not in found or b":scheme" in found or b":path" in found:
             return "8.5: CONNECT has an authority, no scheme and no path"

@@ -5,29 +5,40 @@ that is remembered is forgotten when a block changes the table; peers that repea
 puts the time left into a header of its own, different in every call: where that field stands last and in plain form,
 the block before it is looked up and the field read by hand.
 
+That is sound for this reason. A block is decoded from left to right, so where a block that was decoded whole is the
+beginning of another one, the other one goes on with a new field exactly there; and what follows can only be read in one
+way, byte for byte. The first time, when the block before the field was not seen alone, it is cut off where the field
+must have begun: no other encoding of the same last field ends in the same bytes, since all of them are plain ASCII.
+
 Writing: no dynamic table. Every block means the same whenever it is sent, so blocks can be made once and kept, and the
 far side can remember them in the same way.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from hpack.exceptions import HPACKError, OversizedHeaderListError
-from hpack.hpack import Decoder
 from hpack.table import HeaderTable
 
+from mesh.wire.decoding import BlockTooLong, Decoder, NotHpack
 from mesh.wire.faults import ConnectionFault, ErrorCode
 from mesh.wire.fields import Field, broken_head, broken_trailers
 from mesh.wire.limits import WireLimits
 
 __all__ = ["NO_TABLE", "HeaderReader", "Headers", "encode_block", "encode_field"]
 
-NO_TABLE = b"\x20"
+NO_TABLE: Final = b"\x20"
 """A dynamic table of size zero (RFC 7541, 6.3): what our first block on a connection begins with."""
-TIMEOUT_FIELD = b"\x00\x0cgrpc-timeout"
-"""A literal without indexing, its name not Huffman coded (6.2.2): how `encode_block` writes this field."""
+TIMEOUT_BYTES: Final = 24
+"""The longest that the last field may be where it is a `grpc-timeout`."""
+# A literal without indexing, neither name nor value Huffman coded (6.2.2), as `encode_block` writes it.
+_TIMEOUT = re.compile(rb"\x00\x0cgrpc-timeout(?P<size>[\x02-\x09])(?P<value>[0-9]{1,8}[HMSmun])\Z")
+FIELDS_A_GLITCH: Final = 64
+"""Fields of one block that are decoded for the price of one frame without effect; fewer are free."""
+_FIELD_BYTES: Final = 160
+"""Memory that one field takes beside its text, about."""
 
 
 class Headers:
@@ -36,7 +47,7 @@ class Headers:
     `memo` is for whoever reads the list: what was made of it the first time need not be made again.
     """
 
-    __slots__ = ("fields", "memo", "oversized", "wrong")
+    __slots__ = ("bodiless", "content_length", "fields", "interim", "memo", "oversized", "price", "wrong")
 
     def __init__(self, fields: tuple[Field, ...], *, wrong: str = "", oversized: bool = False) -> None:
         self.fields = fields
@@ -44,6 +55,15 @@ class Headers:
         """Which rule of RFC 9113, section 8, the list breaks; empty where it breaks none."""
         self.oversized = oversized
         """Whether the list is longer than we take from one call."""
+        status = self.get(b":status") or b""
+        self.interim = status[:1] == b"1"
+        """Whether it is a response before the response (8.1)."""
+        self.bodiless = status == b"304"
+        """Whether content-length tells of data that does not follow (8.1.1)."""
+        self.content_length = -1 if wrong else int(self.get(b"content-length") or -1)
+        """Bytes of data that it promises; -1 where it promises nothing."""
+        self.price = len(fields) // FIELDS_A_GLITCH
+        """What its decoding costs the peer."""
         self.memo: Any = None
 
     def get(self, name: bytes) -> bytes | None:
@@ -54,21 +74,6 @@ class Headers:
         return None
 
 
-class _WatchedTable(HeaderTable):
-    """The dynamic table, which tells when it changed."""
-
-    changed = False
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.changed = True
-        super().add(name, value)
-
-    @HeaderTable.maxsize.setter
-    def maxsize(self, newmax: int) -> None:
-        self.changed = True
-        HeaderTable.maxsize.fset(self, newmax)  # pyright: ignore[reportOptionalCall]
-
-
 class HeaderReader:
     """Turns the header blocks of one connection into header lists.
 
@@ -77,63 +82,79 @@ class HeaderReader:
         requests: Whether the lists are requests (read by a server) or responses.
     """
 
+    __slots__ = ("_decoder", "_heads", "_held_bytes", "_limits", "_requests", "_trailers")
+
     def __init__(self, limits: WireLimits, *, requests: bool) -> None:
-        self._decoder = Decoder(max_header_list_size=limits.max_header_bytes)
-        self._table = _WatchedTable()
-        self._decoder.header_table = self._table
-        self._remembered: dict[tuple[bytes, bool], Headers] = {}
+        self._decoder = Decoder(limits.max_header_bytes)
+        self._heads: dict[bytes, Headers] = {}
+        self._trailers: dict[bytes, Headers] = {}
+        self._held_bytes = 0
+        """Memory that the remembered lists take, about."""
         self._limits = limits
         self._requests = requests
 
     def read(self, block: bytes, *, trailers: bool) -> tuple[Headers, bytes | None]:
-        """The list that a block stands for, and the value of a `grpc-timeout` that was read by hand.
+        """The list that a block stands for, and the value of a `grpc-timeout` that stood last in it and was taken out.
 
         Raises:
             ConnectionFault: The block cannot be decoded, so no later one could be.
         """
-        found = self._remembered.get((block, trailers))
+        remembered = self._trailers if trailers else self._heads
+        found = remembered.get(block)
         if found is not None:
             return found, None
-        before, timeout = _split_timeout(block)
-        if timeout is not None:
-            found = self._remembered.get((before, trailers))
-            if found is not None:
-                return found, timeout
+        timeout = None
+        if self._requests and not trailers:
+            field = _TIMEOUT.search(block, max(len(block) - TIMEOUT_BYTES, 0))
+            if field is not None and field["size"][0] == len(field["value"]):
+                timeout = field["value"]
+                block_before = block[: field.start()]
+                found = remembered.get(block_before)
+                if found is not None:
+                    return found, timeout
         fields = self._decode(block)
-        if timeout is None or not fields or fields[-1] != (b"grpc-timeout", timeout):
-            return self._made(block, fields, trailers), None
-        # The field stands last and was written in just these bytes, so what is before it is a whole block.
-        return self._made(before, fields[:-1], trailers), timeout
+        if timeout is not None:
+            block, fields = block[: -len(timeout) - 15], fields[:-1]
+        return self._made(block, fields, remembered), timeout
 
     def _decode(self, block: bytes) -> tuple[Field, ...]:
-        self._table.changed = False
+        if len(block) > self._limits.max_header_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block past any bound")
         try:
-            decoded: Iterable[Any] = self._decoder.decode(block, raw=True)
-            return tuple((bytes(name), bytes(value)) for name, value in decoded)
-        except OversizedHeaderListError:
+            return self._decoder.decode(block)
+        except BlockTooLong:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list past any bound") from None
-        except (HPACKError, IndexError, ValueError):
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block that is no HPACK") from None
+        except NotHpack as error:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"{error} (RFC 7541)") from None
 
-    def _made(self, block: bytes, fields: tuple[Field, ...], trailers: bool) -> Headers:
-        size = sum(len(name) + len(value) + 32 for name, value in fields)
+    def _made(self, block: bytes, fields: tuple[Field, ...], remembered: dict[bytes, Headers]) -> Headers:
+        size = sum([len(name) + len(value) + 32 for name, value in fields])
+        trailers = remembered is self._trailers
         rule = broken_trailers(fields) if trailers else broken_head(fields, requests=self._requests)
         made = Headers(fields, wrong=rule, oversized=size > self._limits.max_header_list_bytes)
-        if self._table.changed:
-            self._remembered.clear()
-        else:
-            if len(self._remembered) >= self._limits.remembered_blocks:
-                self._remembered.pop(next(iter(self._remembered)))
-            self._remembered[block, trailers] = made
+        if self._decoder.changed:
+            self._heads.clear()
+            self._trailers.clear()
+            self._held_bytes = 0
+        elif not rule and not made.oversized:
+            self._remember(block, made, remembered)
         return made
 
+    def _remember(self, block: bytes, made: Headers, remembered: dict[bytes, Headers]) -> None:
+        limits = self._limits
+        self._held_bytes += _memory_of(block, made)
+        remembered[block] = made
+        while len(self._heads) + len(self._trailers) > limits.remembered_blocks or (
+            self._held_bytes > limits.remembered_bytes
+        ):
+            oldest_of = self._heads if len(self._heads) >= len(self._trailers) else self._trailers
+            oldest = next(iter(oldest_of))
+            self._held_bytes -= _memory_of(oldest, oldest_of.pop(oldest))
 
-def _split_timeout(block: bytes) -> tuple[bytes, bytes | None]:
-    """A block that ends in a plain `grpc-timeout`: what is before the field, and its value; None where it has none."""
-    before, field, after = block.rpartition(TIMEOUT_FIELD)
-    if field and 1 < len(after) < 12 and after[0] == len(after) - 1:
-        return before, after[1:]
-    return block, None
+
+def _memory_of(block: bytes, headers: Headers) -> int:
+    """About what a remembered list takes: its text may be shared with others, but need not be."""
+    return len(block) + sum([len(name) + len(value) + _FIELD_BYTES for name, value in headers.fields])
 
 
 def _integer(value: int, prefix_bits: int, flags: int) -> bytes:

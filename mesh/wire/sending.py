@@ -5,7 +5,7 @@ from __future__ import annotations
 from mesh.wire import frames
 from mesh.wire.headers import NO_TABLE
 from mesh.wire.peer import PeerSettings
-from mesh.wire.streams import Buffer, Stream
+from mesh.wire.streams import Buffer, Stream, Waiting
 
 __all__ = ["Sender"]
 
@@ -15,114 +15,116 @@ class Sender:
 
     Args:
         peer: What the peer takes.
-        streams: The connection's open streams.
-        client: Which side we are.
     """
 
-    def __init__(self, peer: PeerSettings, streams: dict[int, Stream], *, client: bool) -> None:
-        self._peer = peer
-        self._out: list[Buffer] = []
-        self._window = frames.DEFAULT_WINDOW
-        self._first_block = True
-        self.control_backlog = 0
-        """Bytes of answers to control frames that were written and not taken yet, or not sent (see `unsent`)."""
+    __slots__ = ("_first_block", "_peer", "_queue", "control_backlog", "out", "waiting_bytes", "window")
 
-    def write(self, data: Buffer) -> None:
-        """Put bytes out as they are."""
-        self._out.append(data)
+    def __init__(self, peer: PeerSettings) -> None:
+        self._peer = peer
+        self._first_block = True
+        self._queue: dict[int, Stream] = {}
+        """Streams that wait for the connection's window alone, in the order in which they are served."""
+        self.out: list[Buffer] = []
+        """What was put out since the last time that it was taken."""
+        self.window = frames.DEFAULT_WINDOW
+        """Bytes of data that the peer takes on all streams together."""
+        self.waiting_bytes = 0
+        """Bytes that wait for a window, of all streams."""
+        self.control_backlog = 0
+        """Bytes of answers to control frames that the operating system did not take yet, as far as we were told."""
 
     def control(self, data: bytes) -> None:
         """Put an answer to a control frame out, and count it: a peer that does not read may not fill our memory."""
-        self._out.append(data)
+        self.out.append(data)
         self.control_backlog += len(data)
-
-    def take(self) -> bytes:
-        """Everything put out since the last time."""
-        out = self._out
-        if not out:
-            return b""
-        self._out = []
-        return bytes(out[0]) if len(out) == 1 else b"".join(out)
 
     def drained(self) -> None:
         """Say that all that was taken has reached the operating system."""
         self.control_backlog = 0
 
-    def head(self, stream: Stream, block: bytes, *, end: bool) -> None:
-        """A block that opens our half of a stream."""
+    def block(self, stream: Stream, block: bytes, *, end: bool) -> None:
+        """A header block, in as many frames as it needs."""
         if self._first_block:
             block = NO_TABLE + block
             self._first_block = False
-        self._out.append(frames.headers(stream.stream_id, block, end_stream=end, max_frame=self._peer.max_frame))
+        self.out.append(frames.headers(stream.stream_id, block, end_stream=end, max_frame=self._peer.max_frame))
 
     def data(self, stream: Stream, data: Buffer, *, end: bool) -> None:
         """Data, as far as the windows allow; the rest waits."""
-        size = len(data)
-        if stream.pending or size > self._window or size > stream.send_window:
-            if size:
-                stream.pending.append(data)
-                stream.pending_bytes += size
-            if end:
-                stream.pending_end = b""
-            self.flush(stream)
-            return
-        self._window -= size
-        stream.send_window -= size
-        if size <= self._peer.max_frame:
-            flags = frames.END_STREAM if end else 0
-            self._out.append(frames.head(size, frames.DATA, flags, stream.stream_id))
-            if size:
-                self._out.append(data)
-        else:
-            self._cut(stream, memoryview(data), end=end)
+        waiting = stream.waiting
+        if waiting is None:
+            room = min(self.window, stream.send_window)
+            if len(data) <= room or not data:
+                self._cut(stream, memoryview(data), end=end)
+                return
+            waiting = stream.waiting = Waiting()
+        if data:
+            waiting.pieces.append(data)
+            waiting.size += len(data)
+            self.waiting_bytes += len(data)
+        if end:
+            waiting.end = b""
+        self.flush(stream)
 
     def trailers(self, stream: Stream, block: bytes) -> None:
         """A block that ends our half, after what waits."""
-        if stream.pending:
-            stream.pending_end = block
+        if stream.waiting is None:
+            self.block(stream, block, end=True)
         else:
-            self._end(stream, block)
+            stream.waiting.end = block
 
-    def flush(self, stream: Stream) -> None:
-        """Send what waits on a stream, as far as the windows allow."""
-        while stream.pending:
-            room = min(self._window, stream.send_window)
+    def flush(self, stream: Stream) -> bool:
+        """Send what waits on a stream, as far as the windows allow; says whether nothing waits any more."""
+        waiting = stream.waiting
+        if waiting is None:
+            return True
+        pieces = waiting.pieces
+        while pieces:
+            room = min(self.window, stream.send_window)
             if room <= 0:
-                return
-            data = stream.pending[0]
-            view = memoryview(data)
+                if stream.send_window > 0:
+                    self._queue[stream.stream_id] = stream
+                return False
+            view = memoryview(pieces[0])
             if len(view) > room:
-                stream.pending[0] = view[room:]
+                pieces[0] = view[room:]
                 view = view[:room]
             else:
-                stream.pending.popleft()
-            self._window -= len(view)
-            stream.send_window -= len(view)
-            stream.pending_bytes -= len(view)
-            last = not stream.pending and stream.pending_end == b""
-            self._cut(stream, view, end=last)
-            if last:
-                stream.pending_end = None
-        if stream.pending_end is not None:
-            block, stream.pending_end = stream.pending_end, None
-            self._end(stream, block)
+                pieces.popleft()
+            waiting.size -= len(view)
+            self.waiting_bytes -= len(view)
+            self._cut(stream, view, end=not pieces and waiting.end == b"")
+        stream.waiting = None
+        if waiting.end:
+            self.block(stream, waiting.end, end=True)
+        return True
 
-    def open_connection(self, increment: int) -> bool:
-        """Widen the connection's window; False where that is past any window."""
-        self._window += increment
-        return self._window <= frames.MAX_WINDOW
+    def widen(self, increment: int) -> bool:
+        """Widen the connection's window; False where that is past any window. Then ask `next_waiting`."""
+        self.window += increment
+        return self.window <= frames.MAX_WINDOW
 
-    def _end(self, stream: Stream, block: bytes) -> None:
-        if block:
-            self.head(stream, block, end=True)
-        else:
-            self._out.append(frames.head(0, frames.DATA, frames.END_STREAM, stream.stream_id))
+    def next_waiting(self) -> Stream | None:
+        """The next stream that the connection's window lets go on; each in its turn. None where there is none."""
+        if self.window <= 0 or not self._queue:
+            return None
+        return self._queue.pop(next(iter(self._queue)))
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what waits on a stream."""
+        if stream.waiting is not None:
+            self.waiting_bytes -= stream.waiting.size
+            stream.waiting = None
+        self._queue.pop(stream.stream_id, None)
 
     def _cut(self, stream: Stream, view: memoryview, *, end: bool) -> None:
+        """Data for which there is room, in frames of the size that the peer takes."""
         longest = self._peer.max_frame
         size = len(view)
-        for start in range(0, size, longest):
+        self.window -= size
+        stream.send_window -= size
+        for start in range(0, size or 1, longest):
             piece = view[start : start + longest]
             flags = frames.END_STREAM if end and start + longest >= size else 0
-            self._out.append(frames.head(len(piece), frames.DATA, flags, stream.stream_id))
-            self._out.append(piece)
+            self.out.append(frames.head(len(piece), frames.DATA, flags, stream.stream_id))
+            self.out.append(piece)

@@ -1,35 +1,50 @@
-"""One HTTP/2 stream: its state and its two windows (RFC 9113, 5.1 and 5.2)."""
+"""One HTTP/2 stream: its two halves and its two windows (RFC 9113, 5.1 and 5.2)."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
-__all__ = ["Stream"]
+__all__ = ["BODY", "ENDED", "HEAD", "Buffer", "Stream", "Waiting"]
 
 Buffer = bytes | memoryview
 
+HEAD: Final = 0
+"""A half whose header list is still to come."""
+BODY: Final = 1
+"""A half whose header list was there: data may follow."""
+ENDED: Final = 2
+"""A half that is over."""
+
+
+class Waiting:
+    """What a stream has to send and the peer's windows do not take yet."""
+
+    __slots__ = ("end", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: deque[Buffer] = deque()
+        self.size = 0
+        self.end: bytes | None = None
+        """What ends our half behind the pieces: a block of trailers, or nothing but the end (the empty block)."""
+
 
 class Stream:
-    """A stream that is open, or half closed. What is closed has no object.
+    """A stream that is open or half closed. What is idle or closed has no object.
 
-        idle => open => half closed (local or remote) => closed
-
-    `received_end` and `sent_end` are the two halves.
+    Each half goes HEAD => BODY => ENDED. A stream is open while neither has ended, half closed when one has, and closed
+    when both have and nothing waits any more.
     """
 
     __slots__ = (
         "content_left",
-        "got_head",
-        "pending",
-        "pending_bytes",
-        "pending_end",
         "receive_window",
-        "received_end",
+        "receiving",
         "send_window",
-        "sent_end",
-        "sent_head",
+        "sending",
         "stream_id",
         "unacknowledged",
+        "waiting",
     )
 
     def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
@@ -42,12 +57,6 @@ class Stream:
         """Bytes consumed here that the peer was not told of yet."""
         self.content_left = -1
         """Bytes that content-length still promises; -1 where there is none."""
-        self.got_head = False
-        self.received_end = False
-        self.sent_head = False
-        self.sent_end = False
-        self.pending: deque[Buffer] = deque()
-        """What waits for the peer's window."""
-        self.pending_bytes = 0
-        self.pending_end: bytes | None = None
-        """What ends our half once `pending` is gone: a block of trailers, or nothing but the end (the empty block)."""
+        self.receiving = HEAD
+        self.sending = HEAD
+        self.waiting: Waiting | None = None

@@ -1,0 +1,126 @@
+"""`Receiver`: the peer's bytes, cut into frames. Section numbers are those of RFC 9113."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mesh.wire import control, exchange, frames
+from mesh.wire.events import Event
+from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault
+from mesh.wire.state import SETTINGS_ONLY, State
+
+__all__ = ["Receiver"]
+
+MOST_PIECES: Final = 64
+"""Pieces of an incomplete frame that are kept apart."""
+
+Reader = Callable[[State, int, int, bytes, int, int], None]
+"""Reads the payload of one frame: its flags, its stream, and what it was cut out of from where to where."""
+
+_OTHERS: Final = range(10, 256)
+_BY_KIND: Final[tuple[Reader, ...]] = (
+    exchange.on_data,
+    exchange.on_headers,
+    control.on_priority,
+    control.on_rst_stream,
+    control.on_settings,
+    control.on_push_promise,
+    control.on_ping,
+    control.on_goaway,
+    control.on_window_update,
+    exchange.on_continuation,
+    *(control.on_unknown for _ in _OTHERS),
+)
+_FIRST: Final[tuple[Reader, ...]] = tuple(
+    control.on_first_settings if kind == frames.SETTINGS else control.not_settings for kind in range(256)
+)
+_WITHIN_BLOCK: Final[tuple[Reader, ...]] = tuple(
+    exchange.on_continuation if kind == frames.CONTINUATION else control.not_continuation for kind in range(256)
+)
+_READERS: Final = (_FIRST, _BY_KIND, _WITHIN_BLOCK)
+"""Who reads a frame, by what the connection expects and by the kind of the frame."""
+
+
+class Receiver:
+    """Reads one connection.
+
+    Args:
+        state: The connection.
+    """
+
+    __slots__ = ("_missing", "_pieces", "_preface", "_state")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._preface = b"" if state.client else frames.PREFACE
+        self._pieces: list[bytes] = []
+        """The beginning of an incomplete frame."""
+        self._missing = 0
+        """Bytes without which nothing can be read of it."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the peer's first frame, SETTINGS, was there."""
+        return self._state.expects != SETTINGS_ONLY
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a frame, a header block or the preface has begun and is not whole."""
+        return self._state.block is not None or bool(self._pieces) or 0 < len(self._preface) < len(frames.PREFACE)
+
+    def receive(self, data: bytes) -> list[Event]:
+        """What some bytes of the peer mean. Frames may be cut anywhere between calls."""
+        state = self._state
+        if state.terminated:
+            return []
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                if len(self._pieces) >= MOST_PIECES:
+                    self._pieces = [b"".join(self._pieces)]
+                return []
+            data = b"".join(self._pieces)
+        try:
+            position = self._read_preface(data) if self._preface else 0
+            position = self._read_frames(data, position)
+            self._pieces = [data[position:]] if position < len(data) else []
+            if state.sender.control_backlog > state.limits.max_control_backlog_bytes:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to control frames are not read")
+        except ConnectionFault as fault:
+            self._pieces = []
+            state.end(fault)
+        return state.end_read()
+
+    def _read_preface(self, data: bytes) -> int:
+        wanted = self._preface
+        given = data[: len(wanted)]
+        if not wanted.startswith(given):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "3.4: not the preface of HTTP/2")
+        self._preface = wanted[len(given) :]
+        return len(given)
+
+    def _read_frames(self, data: bytes, position: int) -> int:
+        """Read whole frames; returns where the first begins that is not whole, and notes what it lacks."""
+        state = self._state
+        size = len(data)
+        unpack = frames.HEAD.unpack_from
+        longest = state.limits.max_frame_bytes
+        while size - position >= frames.HEAD_SIZE:
+            upper, lower, kind, flags, stream_id = unpack(data, position)
+            length = upper << 8 | lower
+            begin = position + frames.HEAD_SIZE
+            end = begin + length
+            if length > longest:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "4.2: a frame longer than we take")
+            if end > size:
+                self._missing = end - size
+                return position
+            try:
+                _READERS[state.expects][kind](state, flags, stream_id & frames.MAX_STREAM_ID, data, begin, end)
+            except StreamFault as fault:
+                state.end_stream(fault)
+            position = end
+        self._missing = position + frames.HEAD_SIZE - size
+        return position
