@@ -1,0 +1,10 @@
+"""A plan as a picture and as data: Mermaid for Markdown, SVG for everything else, JSON for machines.
+
+Pure, and the same text for the same plan. Names are escaped, so that whatever a plan holds, the text is well formed.
+"""
+
+from mesh.topology.render.description import to_json
+from mesh.topology.render.mermaid import mermaid
+from mesh.topology.render.svg import svg
+
+__all__ = ["mermaid", "svg", "to_json"]
