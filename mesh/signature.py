@@ -5,8 +5,8 @@ Written as text, the way one would say it:
     text: BYTES[rows, 1] -> label: INT64[rows], probabilities: FP32[rows, 2]
 
 A dimension is a number, a name, `?` (anything), or, last, `...` (any further dimensions). A name means the same size
-wherever it appears in one signature; `...` on both sides means the same dimensions. The first dimension of every
-tensor is the batch and is called `rows`.
+wherever it appears in one signature, and `...` the same dimensions. The first dimension of every tensor is the batch
+and is called `rows`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Dimension = int | str
 ANY = "?"
 REST = "..."
 _NAME = re.compile(r"[A-Za-z_][\w./-]{0,127}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _TENSOR = re.compile(r"\s*(?P<name>[^:\s]+)\s*:\s*(?P<datatype>\w+)\s*\[(?P<shape>[^\]]*)\]\s*(?:,|$)")
 
 
@@ -73,12 +74,23 @@ class Signature:
         sides = text.split("->")
         if len(sides) != 2:
             raise NodeContractError(f"a signature has one '->': {text!r}")
-        return cls(*(dict(_tensors(side, text)) for side in sides))
+        return cls(*(_side(side, text) for side in sides))
 
     def __str__(self) -> str:
         return " -> ".join(
             ", ".join(f"{name}: {spec}" for name, spec in side.items()) for side in (self.inputs, self.outputs)
         )
+
+
+def _side(side: str, text: str) -> dict[str, TensorSpec]:
+    if side.rstrip().endswith(","):
+        raise NodeContractError(f"a ',' with no tensor after it, in {text!r}")
+    specs: dict[str, TensorSpec] = {}
+    for name, spec in _tensors(side, text):
+        if name in specs:
+            raise NodeContractError(f"tensor {name!r} comes twice, in {text!r}")
+        specs[name] = spec
+    return specs
 
 
 def _tensors(side: str, text: str) -> Iterable[tuple[str, TensorSpec]]:
@@ -99,11 +111,11 @@ def _tensors(side: str, text: str) -> Iterable[tuple[str, TensorSpec]]:
 
 def _shape(inside: str, text: str) -> tuple[Dimension, ...]:
     words = [word.strip() for word in inside.split(",")] if inside.strip() else []
-    shape = tuple(int(word) if word.isdigit() else word for word in words)
+    shape = tuple(int(word) if _NUMBER.fullmatch(word) else word for word in words)
     for index, size in enumerate(shape):
         last = index == len(shape) - 1
         if isinstance(size, str) and size != ANY and not (size == REST and last) and not size.isidentifier():
-            raise NodeContractError(f"{size!r} is no dimension, in {text!r}")
+            raise NodeContractError(f"{size!r} is no dimension (a number, a name, ?, or ... at the end), in {text!r}")
     return shape
 
 
@@ -124,14 +136,15 @@ class InputCheck:
                 if isinstance(size, str) and size not in (ANY, REST):
                     places.setdefault(size, []).append((name, axis))
         self._shared = {symbol: found for symbol, found in places.items() if len(found) > 1}
+        open_ended = [(name, len(spec.shape) - 1) for name, spec in specs.items() if spec.shape[-1:] == (REST,)]
+        self._rests = open_ended if len(open_ended) > 1 else []
 
     def __call__(self, given: Tensors) -> None:
         """Pass, or say what does not fit.
 
         Raises:
             InvalidInput: A tensor is missing, unknown, of another datatype or shape, or two tensors differ in a size
-            that they
-                share, such as their rows; names node and tensor.
+                that they share, such as their rows; names node and tensor.
         """
         for name, spec in self._specs.items():
             array = given.get(name)
@@ -149,6 +162,11 @@ class InputCheck:
                 if given[name].shape[other] != size:
                     found = given[name].shape[other]
                     raise self._wrong(name, f"has {found} {symbol} where {first!r} has {size}")
+        for name, axis in self._rests[1:]:
+            first, start = self._rests[0]
+            rest, found = given[first].shape[start:], given[name].shape[axis:]
+            if found != rest:
+                raise self._wrong(name, f"has further dimensions {list(found)} where {first!r} has {list(rest)}")
 
     def _wrong(self, tensor: str, text: str) -> InvalidInput:
         return InvalidInput(f"tensor {tensor!r} {text}", node=self._node, tensor=tensor)

@@ -5,7 +5,9 @@ Pure: it opens the file, imports the node classes it names and reads their model
 
 from mesh.topology.compile import Compiled, compile_file, compile_text
 from mesh.topology.graph import Graph, GraphLimits, GraphNode, LayerSettings, edge_node
+from mesh.topology.load import LayerTypes
 from mesh.topology.placement import Partition, Plan, Worker
+from mesh.topology.schema import json_schema
 
 __all__ = [
     "Compiled",
@@ -13,10 +15,12 @@ __all__ = [
     "GraphLimits",
     "GraphNode",
     "LayerSettings",
+    "LayerTypes",
     "Partition",
     "Plan",
     "Worker",
     "compile_file",
     "compile_text",
     "edge_node",
+    "json_schema",
 ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from mesh.errors import Problem, TopologyError
-from mesh.topology.source import Path, Source, did_you_mean, read
-from mesh.topology.spec import HeaderFile, InputFile, LimitsFile, Name, NodeFile, Reference, Topology, WorkerFile
+from mesh.topology.source import MAX_BYTES, Path, Source, closest, did_you_mean, read, shown
+from mesh.topology.spec import STAND_INS, HeaderFile, InputFile, Name, NodeFile, Topology, WorkerFile
+from mesh.topology.wording import NAME_RULE, complaints, keys_of
 
-__all__ = ["LayerTypes", "load", "load_text", "problems_of"]
+__all__ = ["GATEWAY", "MAX_NODES", "LayerTypes", "load", "load_text"]
 
 LayerTypes = Mapping[str, type[BaseModel]]
 """Name in the file -> settings; given by whoever knows the layers, since this package does not."""
@@ -21,26 +21,32 @@ LayerTypes = Mapping[str, type[BaseModel]]
 SECTIONS = ("mesh", "name", "description", "models", "limits", "inputs", "nodes", "outputs", "placements")
 FROM_FILE = {"from_file": True}
 MAX_NODES = 4096
+GATEWAY = "gateway"
+"""The worker that the placement `processes` puts in front; no node may be called so."""
 
 P = TypeVar("P", bound=BaseModel)
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
-_REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
 
 
 def load(path: FilePath, layers: LayerTypes) -> tuple[Topology, list[Problem]]:
     """Read a topology file.
 
     Raises:
-        TopologyError: The file cannot be read, is no YAML, or has no header to go on from.
+        TopologyError: The file cannot be read, or is no YAML mapping.
     """
     file = str(path)
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 4)  # a byte order mark is not counted
+        text = data.decode()
     except OSError as error:
         raise TopologyError([Problem(file, 1, 1, f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise TopologyError([Problem(file, line, 1, "is not UTF-8")]) from None
+        if len(error.object) > MAX_BYTES:  # cut off within a character
+            raise TopologyError([Problem(file, 1, 1, f"the file is longer than {MAX_BYTES} bytes")]) from None
+        before = error.object[: error.start].decode().replace("\r\n", "\n")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise TopologyError([Problem(file, line, column, "is not UTF-8")]) from None
     return load_text(text, file, layers)
 
 
@@ -48,197 +54,160 @@ def load_text(text: str, file: str, layers: LayerTypes) -> tuple[Topology, list[
     """Read a topology; returns what is right of it and the mistakes.
 
     Raises:
-        TopologyError: The text is no YAML, or has no header to go on from.
+        TopologyError: The text is no YAML mapping.
     """
     source = read(text, file)
     if not isinstance(source.value, dict):
         raise TopologyError([source.problem((), "a topology is a mapping that begins with `mesh: v1`")])
-    raw = cast("dict[str, Any]", source.value)
-    problems: list[Problem] = [
-        source.problem((key,), f"{key!r} is no part of a topology", did_you_mean(key, SECTIONS), at_key=True)
-        for key in raw
-        if key not in SECTIONS
-    ]
-    parts = ("mesh", "name", "description", "models", "limits")
-    header = _part(HeaderFile, {key: raw[key] for key in parts if key in raw}, (), source, problems)
-    topology = Topology(source, header or HeaderFile.model_construct(mesh="v1", name="unknown", limits=LimitsFile()))
-    _inputs(raw, topology, problems)
-    _nodes(raw, topology, layers, problems)
-    _outputs(raw, topology, problems)
-    _placements(raw, topology, problems)
-    return topology, problems
+    return _Reading(source, layers).topology()
 
 
-def _section(
-    raw: dict[str, Any], name: str, source: Source, problems: list[Problem], *, needed: bool
-) -> dict[str, Any]:
-    found: Any = raw.get(name)
-    if isinstance(found, dict) and (found or not needed):
-        return cast("dict[str, Any]", found)
-    if name in raw:
-        problems.append(source.problem((name,), f"{name!r} has to be a mapping with at least one entry", at_key=True))
-    elif needed:
-        problems.append(source.problem((name,), f"{name!r} is missing"))
-    return {}
+class _Reading:
+    """One file, section by section."""
 
+    def __init__(self, source: Source, layers: LayerTypes) -> None:
+        self._source = source
+        self._layers = layers
+        self._raw = cast("dict[str, Any]", source.value)
+        self._problems: list[Problem] = []
+        self._wrong: set[Path] = set()
+        # A section that is there, misspelled, is not told as missing too.
+        self._meant = {closest(key, SECTIONS) for key in self._raw if key not in SECTIONS}
 
-def _inputs(raw: dict[str, Any], topology: Topology, problems: list[Problem]) -> None:
-    for name, value in _section(raw, "inputs", topology.source, problems, needed=True).items():
-        path: Path = ("inputs", name)
-        part = _part(InputFile, value, path, topology.source, problems)
-        if part is None or not _named(name, path, topology.source, problems):
-            topology.broken.add(name)
-        else:
-            topology.inputs[name] = part
+    def topology(self) -> tuple[Topology, list[Problem]]:
+        """What is right, and what is wrong."""
+        for key in self._raw:
+            if key not in SECTIONS:
+                text = f"{shown(key)} is no part of a topology"
+                self._problem((key,), text, did_you_mean(key, SECTIONS), at_key=True)
+        stand_ins = STAND_INS[HeaderFile]
+        written = {key: value for key, value in stand_ins.items() if key in self._meant}
+        written |= {key: self._raw[key] for key in HeaderFile.model_fields if key in self._raw}
+        header = self._part(HeaderFile, written, ()) or HeaderFile.model_validate(stand_ins)
+        topology = Topology(self._source, header, wrong=self._wrong)
+        topology.inputs = dict(self._inputs())
+        topology.nodes = dict(self._nodes(topology.inputs))
+        topology.outputs = dict(self._outputs())
+        topology.placements = dict(self._placements())
+        return topology, self._problems
 
+    def _problem(self, path: Path, text: str, hint: str = "", *, at_key: bool = False) -> None:
+        self._problems.append(self._source.problem(path, text, hint, at_key=at_key))
 
-def _nodes(raw: dict[str, Any], topology: Topology, layers: LayerTypes, problems: list[Problem]) -> None:
-    source = topology.source
-    section = _section(raw, "nodes", source, problems, needed=True)
-    if len(section) > MAX_NODES:
-        problems.append(source.problem(("nodes",), f"{len(section)} nodes; at most {MAX_NODES} are taken", at_key=True))
-        return
-    for name, value in section.items():
-        path: Path = ("nodes", name)
-        before = len(problems)
-        part = _part(NodeFile, value, path, source, problems)
-        _named(name, path, source, problems)
-        if name in topology.inputs or name in topology.broken:
-            problems.append(source.problem(path, f"{name!r} is the name of an input as well", at_key=True))
-        if name == GATEWAY:
-            problems.append(source.problem(path, f"{GATEWAY!r} is the name of the worker in front", at_key=True))
-        if part is not None:
-            _layers(part, path, layers, source, problems)
-        if len(problems) > before:
-            topology.broken.add(name)
-        if part is not None:
-            topology.nodes[name] = part
+    def _section(self, name: str, *, needed: bool = True) -> dict[str, Any]:
+        found: Any = self._raw.get(name)
+        if isinstance(found, dict) and (found or not needed):
+            return cast("dict[str, Any]", found)
+        if name in self._raw:
+            self._problem((name,), f"{name!r} has to be a mapping with at least one entry", at_key=True)
+        elif needed and name not in self._meant:
+            self._problem((name,), f"{name!r} is missing")
+        if needed or name in self._raw:
+            self._wrong.add((name,))
+        return {}
 
+    def _inputs(self) -> Iterable[tuple[str, InputFile]]:
+        for name, value in self._section("inputs").items():
+            path: Path = ("inputs", name)
+            self._check_name(name, path)
+            part = self._part(InputFile, value, path)
+            if part is not None:
+                yield name, part
 
-GATEWAY = "gateway"
-"""The worker that the placement `processes` puts in front; no node may be called so."""
+    def _nodes(self, inputs: Mapping[str, InputFile]) -> Iterable[tuple[str, NodeFile]]:
+        section = self._section("nodes")
+        if len(section) > MAX_NODES:
+            self._problem(("nodes",), f"{len(section)} nodes; at most {MAX_NODES} are taken", at_key=True)
+            self._wrong.add(("nodes",))
+            return
+        for name, value in section.items():
+            path: Path = ("nodes", name)
+            self._check_name(name, path)
+            if name in inputs or ("inputs", name) in self._wrong:
+                self._problem(path, f"{name!r} is the name of an input as well", at_key=True)
+            if name == GATEWAY:
+                self._problem(path, f"{GATEWAY!r} is the name of the worker in front", at_key=True)
+            part = self._part(NodeFile, value, path)
+            if part is not None:
+                self._check_layers(part, path)
+                yield name, part
 
+    def _check_layers(self, part: NodeFile, path: Path) -> None:
+        for index, entry in enumerate(part.layers):
+            here = (*path, "layers", index)
+            if len(entry) != 1:
+                self._problem(here, "a layer is one name and its settings: `- batch: {max_rows: 32}`")
+                continue
+            ((name, settings),) = entry.items()
+            if name not in self._layers:
+                hint = did_you_mean(name, self._layers)
+                self._problem((*here, name), f"no layer is called {shown(name)}", hint, at_key=True)
+                continue
+            # What a layer is set to decides nothing else in the file.
+            self._validated(self._layers[name], {} if settings is None else settings, (*here, name))
 
-def _layers(part: NodeFile, path: Path, layers: LayerTypes, source: Source, problems: list[Problem]) -> None:
-    for index, entry in enumerate(part.layers):
-        here = (*path, "layers", index)
-        if len(entry) != 1:
-            problems.append(source.problem(here, "a layer is one name and its settings: `- batch: {max_rows: 32}`"))
-            continue
-        ((name, settings),) = entry.items()
-        if name not in layers:
-            text = f"no layer is called {name!r}"
-            problems.append(source.problem((*here, name), text, did_you_mean(name, layers), at_key=True))
-            continue
-        _part(layers[name], {} if settings is None else settings, (*here, name), source, problems)
+    def _outputs(self) -> Iterable[tuple[str, str]]:
+        for name, value in self._section("outputs").items():
+            path: Path = ("outputs", name)
+            self._check_name(name, path)
+            if isinstance(value, str):
+                yield name, value
+            else:
+                self._problem(path, f"{name!r} has to be node.tensor, not {shown(value)}")
+                self._wrong.add(path)
 
+    def _placements(self) -> Iterable[tuple[str, dict[str, WorkerFile]]]:
+        for name, value in self._section("placements", needed=False).items():
+            path: Path = ("placements", name)
+            self._check_name(name, path)
+            if name in ("fused", "processes"):
+                self._problem(path, f"{name!r} always exists and cannot be written anew", at_key=True)
+            if not isinstance(value, dict) or not value:
+                self._problem(
+                    path, f"placement {shown(name)} has to be a mapping from worker to what it runs", at_key=True
+                )
+                continue
+            workers: dict[str, WorkerFile] = {}
+            for worker, inside in cast("dict[str, Any]", value).items():
+                self._check_name(worker, (*path, worker))
+                part = self._part(WorkerFile, inside, (*path, worker))
+                if part is not None:
+                    workers[worker] = part
+            yield name, workers
 
-def _outputs(raw: dict[str, Any], topology: Topology, problems: list[Problem]) -> None:
-    source = topology.source
-    for name, value in _section(raw, "outputs", source, problems, needed=True).items():
-        path: Path = ("outputs", name)
-        if not _named(name, path, source, problems):
-            continue
+    def _check_name(self, name: str, path: Path) -> None:
         try:
-            topology.outputs[name] = _REFERENCE.validate_python(value)
+            _NAME.validate_python(name)
         except ValidationError:
-            problems.append(source.problem(path, f"{value!r} is not `node.tensor`"))
+            self._problem(path, f"{shown(name)} is no name: {NAME_RULE}", at_key=True)
 
-
-def _placements(raw: dict[str, Any], topology: Topology, problems: list[Problem]) -> None:
-    source = topology.source
-    for name, value in _section(raw, "placements", source, problems, needed=False).items():
-        path: Path = ("placements", name)
-        before = len(problems)
-        _named(name, path, source, problems)
-        if name in ("fused", "processes"):
-            problems.append(source.problem(path, f"{name!r} always exists and cannot be written anew", at_key=True))
-        if not isinstance(value, dict) or not value:
-            problems.append(source.problem(path, "a placement is a mapping from worker to what it runs"))
-            continue
-        workers: dict[str, WorkerFile] = {}
-        for worker, inside in cast("dict[str, Any]", value).items():
-            part = _part(WorkerFile, inside, (*path, worker), source, problems)
-            if _named(worker, (*path, worker), source, problems) and part is not None:
-                workers[worker] = part
-        if len(problems) == before:
-            topology.placements[name] = workers
-
-
-def _named(name: str, path: Path, source: Source, problems: list[Problem]) -> bool:
-    try:
-        _NAME.validate_python(name)
-    except ValidationError:
-        text = f"{name[:80]!r} is no name: lower case letters, digits, '_' and '-', a letter first, at most 63"
-        problems.append(source.problem(path, text, at_key=True))
-        return False
-    return True
-
-
-def _part(model: type[P], value: object, path: Path, source: Source, problems: list[Problem]) -> P | None:
-    try:
-        return model.model_validate(value, context=FROM_FILE)
-    except ValidationError as error:
-        problems.extend(problems_of(error, model, path, source))
+    def _part(self, model: type[P], value: object, path: Path) -> P | None:
+        """A part of the file, with stand-ins for what is wrong in it; None where nothing is right."""
+        found = self._validated(model, value, path)
+        if not isinstance(found, list):
+            return found
+        wrong = {str(steps[0]) for steps in found if steps}
+        # A key that is misspelled is not known to be left out.
+        wrong |= {meant for key in wrong if (meant := closest(key, keys_of(model)))}
+        self._wrong.update((*path, key) for key in wrong)
+        if isinstance(value, dict) and () not in found:
+            right = {key: inside for key, inside in cast("dict[str, Any]", value).items() if key not in wrong}
+            try:
+                return model.model_validate(
+                    {**STAND_INS.get(model, {}), **right}, by_alias=True, by_name=False, context=FROM_FILE
+                )
+            except ValidationError:
+                pass  # something that has no stand-in
+        self._wrong.add(path)
         return None
 
-
-def problems_of(error: ValidationError, model: type[BaseModel] | None, path: Path, source: Source) -> list[Problem]:
-    """What pydantic found, in our words and at the place in the file."""
-    found: list[Problem] = []
-    for details in error.errors(include_url=False):
-        # pydantic names the member of a union (`list[...]`) on the way; only the member that was meant is told of.
-        place = tuple(step for step in details["loc"] if "[" not in str(step))
-        if len(place) < len(details["loc"]) and details["type"] in _NOT_MEANT:
-            meant = isinstance(details["input"], dict | list)
-            if meant:
-                continue
-            found.append(
-                source.problem((*path, *place), f"has to be a mapping, or a list, not {_shown(details['input'])}")
-            )
-        else:
-            found.append(_told({**details, "loc": place}, model, path, source))
-    return list(dict.fromkeys(found))
-
-
-_NOT_MEANT = ("dict_type", "list_type")
-
-
-def _told(details: ErrorDetails, model: type[BaseModel] | None, path: Path, source: Source) -> Problem:
-    place = (*path, *details["loc"])
-    last = str(details["loc"][-1]) if details["loc"] else ""
-    match details["type"]:
-        case "extra_forbidden":
-            known = _keys_at(model, details["loc"][:-1])
-            return source.problem(place, f"{last!r} is not taken here", did_you_mean(last, known), at_key=True)
-        case "missing":
-            return source.problem(place, f"{last!r} is missing")
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return source.problem(place, f"has to be a mapping, not {_shown(details['input'])}")
-        case "value_error":
-            return source.problem(place, details["msg"].removeprefix("Value error, "))
-        case "string_pattern_mismatch":
-            return source.problem(place, f"{_shown(details['input'])} is not well formed", _example(last, details))
-        case _:
-            text = details["msg"][:1].lower() + details["msg"][1:]
-            return source.problem(place, f"{text}, not {_shown(details['input'])}")
-
-
-def _example(last: str, details: ErrorDetails) -> str:
-    examples = {"uses": "module:Class", "address": "grpc://host:port or unix:/absolute/path", "name": "my-mesh"}
-    if last in examples:
-        return f"as in {examples[last]}"
-    return "as in node.tensor, or the name of an input" if "inputs" in details["loc"] else ""
-
-
-def _keys_at(model: type[BaseModel] | None, place: tuple[str | int, ...]) -> list[str]:
-    for step in place:
-        field = model.model_fields.get(str(step)) if model else None
-        inner = field.annotation if field else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    def _validated(self, model: type[P], value: object, path: Path) -> P | list[Path]:
+        """The part, or the ways to what is wrong in it, which is told."""
+        try:
+            return model.model_validate(value, strict=True, by_alias=True, by_name=False, context=FROM_FILE)
+        except ValidationError as error:
+            wrong: list[Path] = [tuple(details["loc"]) for details in error.errors(include_url=False)]
+            subject = str(path[-1]) if path else "topology"
+            for one in complaints(error, value, subject=subject, model=model):
+                self._problem((*path, *one.steps), one.text, one.hint, at_key=one.at_key)
+            return wrong

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["find_cycle", "in_order"]
+__all__ = ["find_cycles", "in_order"]
 
 
 def in_order(feeds: Mapping[str, Sequence[str]]) -> list[str]:
@@ -12,26 +12,38 @@ def in_order(feeds: Mapping[str, Sequence[str]]) -> list[str]:
     missing = {name: len(set(before)) for name, before in feeds.items()}
     followers: dict[str, list[str]] = {name: [] for name in feeds}
     for name, before in feeds.items():
-        for feed in set(before):
+        for feed in dict.fromkeys(before):
             followers[feed].append(name)
     ready = [name for name, count in missing.items() if count == 0]
-    ordered: list[str] = []
     # A list that grows while it is read: first come, first served.
     for name in ready:
-        ordered.append(name)
         for follower in followers[name]:
             missing[follower] -= 1
             if missing[follower] == 0:
                 ready.append(follower)
-    return ordered
+    return ready
 
 
-def find_cycle(feeds: Mapping[str, Sequence[str]]) -> list[str]:
-    """One cycle among names of which each has a feed among them; in the direction of the flow."""
-    name = next(iter(feeds))
-    way: list[str] = []
-    while name not in way:
-        way.append(name)
-        # Every one of these has a feed that is left as well: otherwise it would have been put in order.
-        name = next(feed for feed in feeds[name] if feed in feeds)
-    return way[way.index(name) :][::-1]
+def find_cycles(feeds: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Cycles that share no name, at least one of every knot; each in the direction of the flow. None in a DAG."""
+    found: list[list[str]] = []
+    told: set[str] = set()
+    done: set[str] = set()
+    for start in feeds:
+        # Names on the way against the flow, each with the feeds that are still to be tried.
+        way: dict[str, Iterator[str]] = {} if start in done else {start: iter(feeds[start])}
+        while way:
+            name = next(reversed(way))
+            feed = next(way[name], None)
+            if feed is None:
+                way.popitem()
+                done.add(name)
+            elif feed in way:
+                names = list(way)
+                cycle = names[names.index(feed) :]
+                if told.isdisjoint(cycle):
+                    told.update(cycle)
+                    found.append(cycle[::-1])
+            elif feed not in done:
+                way[feed] = iter(feeds[feed])
+    return found

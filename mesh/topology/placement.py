@@ -8,13 +8,14 @@ edge leads to a later phase; so partitions never form a cycle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.errors import PlacementError, Problem
 from mesh.topology.graph import Graph, edge_node
 from mesh.topology.load import GATEWAY
-from mesh.topology.source import did_you_mean
-from mesh.topology.spec import Topology
+from mesh.topology.source import Path, closest, did_you_mean, named, shown
+from mesh.topology.spec import Topology, WorkerFile
 
 __all__ = ["Partition", "Plan", "Worker", "check_placements", "plan_of"]
 
@@ -135,32 +136,93 @@ def _cut(graph: Graph, workers: tuple[Worker, ...]) -> tuple[Partition, ...]:
 
 
 def check_placements(topology: Topology, problems: list[Problem]) -> None:
-    """Every placement gives every node to exactly one worker, and no address to two."""
-    source = topology.source
-    known = set(topology.nodes) | topology.broken
+    """Every placement gives every node to exactly one worker, and no name and no address to two."""
+    # A node that is there but wrong is not said to be missing.
+    known = dict.fromkeys(topology.written("nodes"))
+    unsure = {path[1] for path in topology.wrong if path[0] == "placements" and len(path) > 1}
     for placement, workers in topology.placements.items():
+        check = _PlacementCheck(topology, placement, problems)
+        if not topology.doubts("nodes"):
+            check.nodes(workers, known, whole=placement not in unsure)
+        check.names(workers)
+        check.addresses(workers)
+
+
+class _PlacementCheck:
+    """One placement."""
+
+    def __init__(self, topology: Topology, placement: str, problems: list[Problem]) -> None:
+        self._topology = topology
+        self._placement = placement
+        self._problems = problems
+
+    def _path(self, *steps: str | int) -> Path:
+        return ("placements", self._placement, *steps)
+
+    def _wrong(self, *steps: str | int, text: str, hint: str = "", at_key: bool = False) -> None:
+        self._problems.append(self._topology.source.problem(self._path(*steps), text, hint, at_key=at_key))
+
+    def nodes(self, workers: Mapping[str, WorkerFile], known: Mapping[str, None], *, whole: bool) -> None:
+        """Each node is with one worker; of workers that were not understood it is not known what they have."""
         homes: dict[str, str] = {}
-        addresses: dict[str, str] = {}
+        meant: set[str | None] = set()
         for name, worker in workers.items():
-            path = ("placements", placement, name)
             for index, node in enumerate(worker.nodes):
-                place = (*path, "nodes", index)
-                if node not in known or node in topology.inputs:
-                    problems.append(
-                        source.problem(place, f"no node is called {node!r}", did_you_mean(node, topology.nodes))
-                    )
+                if node not in known:
+                    meant.add(closest(node, known))
+                    hint = self._topology.source.near(node, known)
+                    self._wrong(name, "nodes", index, text=f"no node is called {shown(node)}", hint=hint)
                 elif node in homes:
-                    problems.append(source.problem(place, f"node {node!r} is with worker {homes[node]!r} already"))
+                    text = f"node {node!r} is with worker {shown(homes[node])} already"
+                    self._wrong(name, "nodes", index, text=text)
                 homes.setdefault(node, name)
-            if worker.address in addresses:
-                text = f"worker {addresses[worker.address]!r} listens there already"
-                problems.append(source.problem((*path, "address"), text))
-            if worker.address is not None:
-                addresses.setdefault(worker.address, name)
-            if worker.address is not None and worker.replicas > 1 and worker.address.startswith("unix:"):
-                text = "replicas of one host need a TCP address (they take the ports that follow), or none"
-                problems.append(source.problem((*path, "replicas"), text))
-        missing = [node for node in topology.nodes if node not in homes]
-        if missing:
-            text = f"placement {placement!r} gives no worker to {', '.join(map(repr, missing))}"
-            problems.append(source.problem(("placements", placement), text, at_key=True))
+            front, doubted = name == next(iter(workers)), self._topology.doubts(*self._path(name, "nodes"))
+            if not worker.nodes and not front and not doubted:
+                text = f"worker {shown(name)} has no nodes: only the first, the gateway, may be without"
+                self._wrong(name, "nodes", text=text)
+        missing = [repr(node) for node in self._topology.nodes if node not in homes and node not in meant]
+        if missing and whole:
+            text = f"placement {shown(self._placement)} gives no worker to {named(missing)}"
+            self._wrong(text=text, hint="name each node under one worker", at_key=True)
+
+    def names(self, workers: Mapping[str, WorkerFile]) -> None:
+        """No worker is called as a replica of another will be."""
+        replicas = {f"{name}-{index}": name for name, one in workers.items() for index in _replicas(one)}
+        for name in workers:
+            if name in replicas:
+                text = f"{name!r} is what a replica of worker {replicas[name]!r} is called"
+                self._wrong(name, text=text, hint="choose another name", at_key=True)
+
+    def addresses(self, workers: Mapping[str, WorkerFile]) -> None:
+        """No two processes listen at one address; the replicas of a worker take the ports that follow its own."""
+        taken: dict[str, str] = {}
+        for name, worker in workers.items():
+            scheme, colon, port = (worker.address or "").rpartition(":")
+            if worker.address is None:
+                continue
+            if scheme == "unix":
+                wanted = [worker.address]
+                if worker.replicas > 1:
+                    text = "replicas of one host need a TCP address (they take the ports that follow), or none"
+                    self._wrong(name, "replicas", text=text)
+            elif int(port) == 0:
+                wanted = []
+                if name != next(iter(workers)):
+                    text = "port 0 lets the operating system choose, so nobody would know where to call"
+                    self._wrong(name, "address", text=text, hint="only the first worker, the gateway, may have it")
+            else:
+                ports = range(int(port), int(port) + worker.replicas)
+                wanted = [f"{scheme.lower()}{colon}{one}" for one in ports]
+                if ports[-1] > 65535:
+                    text = f"{worker.replicas} replicas take ports {ports[0]} to {ports[-1]}, and the last one is 65535"
+                    self._wrong(name, "address", text=text)
+            clash = next((one for one in wanted if one in taken), None)
+            if clash is not None:
+                text = f"worker {taken[clash]!r} listens there already"
+                replicas = " with one of its replicas" if clash != worker.address else ""
+                self._wrong(name, "address", text=text, hint=f"at {clash}{replicas}")
+            taken.update({one: name for one in wanted if one not in taken})
+
+
+def _replicas(worker: WorkerFile) -> range:
+    return range(worker.replicas if worker.replicas > 1 else 0)

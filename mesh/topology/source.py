@@ -7,6 +7,7 @@ are refused (a few lines of aliases can stand for gigabytes). Numbers are decima
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,14 +17,36 @@ from typing import Any
 import yaml
 
 from mesh.errors import Problem, TopologyError
+from mesh.topology.syntax import explain
 
-__all__ = ["Path", "Source", "did_you_mean", "read"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "Path",
+    "Source",
+    "closest",
+    "did_you_mean",
+    "named",
+    "read",
+    "shown",
+]
 
 Path = tuple[str | int, ...]
 """The way to a value: keys and list positions from the top of the file."""
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_VALUES = 250_000
+MAX_TEXT = 600
+"""Characters of one mistake's text."""
+MAX_COMPARISONS = 100_000
+"""Pairs of names that are compared for one file's hints: some tenths of a second. Past that, a wrong name is told
+without a guess at what was meant."""
+_LISTED = 10
+
+_REFUSED = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""What YAML does not take, and what it takes for an end of a line where no editor shows one."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -53,9 +76,11 @@ class Source:
     """Line and column, from 1, at which a value begins."""
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
     """Line and column, from 1, at which a value's key begins."""
+    _compared: int = 0
 
     def problem(self, path: Path, text: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """A mistake at `path`, or at the nearest thing around it that is in the file."""
+        """A mistake at `path`, or at the nearest thing around it that is in the file; its text in one line."""
+        text, hint = _one_line(text), _one_line(hint)
         while True:
             tables = (self.keys, self.values) if at_key else (self.values, self.keys)
             for table in tables:
@@ -66,14 +91,47 @@ class Source:
             # What is missing is told at the key of what should hold it.
             path, at_key = path[:-1], True
 
+    def near(self, word: str, known: Iterable[str]) -> str:
+        """`did_you_mean`, as long as the file has not asked too often: a thousand words, each among a thousand."""
+        names = list(known)
+        self._compared += len(names)
+        return did_you_mean(word, names) if self._compared <= MAX_COMPARISONS else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The name that was probably meant, if any is near; upper and lower case do not count."""
+    names = {name.casefold(): name for name in known}
+    found = get_close_matches(word[:128].casefold(), names, n=1, cutoff=0.6)
+    return names[found[0]] if found else None
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, or else what there is."""
     names = list(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there is: {', '.join(names[:20])}" if names else ""
+    meant = closest(word, names)
+    if meant is not None:
+        return f"did you mean {meant!r}?"
+    return f"there is: {named(names)}" if names else ""
+
+
+def named(names: Iterable[str]) -> str:
+    """Names with commas between; of many only the first, and how many there are."""
+    every = list(names)
+    listed = ", ".join(every[:_LISTED])
+    return listed if len(every) <= _LISTED else f"{listed}, ... ({len(every)} in all)"
+
+
+def shown(value: object) -> str:
+    """A value as error texts show it: as the file has it, in one line, and short."""
+    words: dict[object, str] = {None: "nothing", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text[: 2 * MAX_TEXT].split())
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
 def read(text: str, file: str) -> Source:
@@ -81,12 +139,16 @@ def read(text: str, file: str) -> Source:
 
     Raises:
         TopologyError: The text is no YAML, or is more of YAML than is taken here; every such place at once, except
-        after a
-            syntax error.
+            after a syntax error.
     """
     source = Source(file)
+    text = text.removeprefix("\ufeff")
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise TopologyError([Problem(file, 1, 1, f"the file is longer than {MAX_BYTES} bytes")])
+    if refused := _REFUSED.search(text):
+        line, column = _place(text, refused.start())
+        wrong = f"character U+{ord(refused[0]):04X} is not taken in a topology file"
+        raise TopologyError([Problem(file, line, column, wrong)])
     try:
         problems = _forbidden(text, file)
         if not problems:
@@ -94,9 +156,7 @@ def read(text: str, file: str) -> Source:
             if node is not None:
                 source.value = _construct(node, (), source, problems)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise TopologyError([Problem(file, line, column, f"not YAML: {error.problem or error.context}")]) from None
+        raise TopologyError([Problem(file, *explain(error, text))]) from None
     except yaml.YAMLError as error:
         raise TopologyError([Problem(file, 1, 1, f"not YAML: {str(error).splitlines()[0]}")]) from None
     if problems:
@@ -104,14 +164,23 @@ def read(text: str, file: str) -> Source:
     return source
 
 
+def _place(text: str, index: int) -> tuple[int, int]:
+    before = text[:index].replace("\r\n", "\n").replace("\r", "\n")
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
 def _forbidden(text: str, file: str) -> list[Problem]:
     """What the events alone show: before anything is built, so that nothing can blow up."""
     problems: list[Problem] = []
-    depth = documents = 0
+    depth = documents = values = 0
     for event in yaml.parse(text, _Loader):
         mark = event.start_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         wrong = ""
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
+            if values > MAX_VALUES:
+                return [*problems, Problem(file, *place, f"the file holds more than {MAX_VALUES} keys and values")]
         if isinstance(event, yaml.AliasEvent):
             wrong = "aliases are not taken: write the value out"
         elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
@@ -120,12 +189,11 @@ def _forbidden(text: str, file: str) -> list[Problem]:
             documents += 1
             wrong = "a second document: a file holds one topology" if documents == 2 else ""
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
-            wrong = "tags are not taken" if event.tag != "!" else ""
+            wrong = "tags are not taken: write the plain value" if event.tag != "!" else ""
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth == MAX_DEPTH + 1:
-                problems.append(Problem(file, *place, f"nested deeper than {MAX_DEPTH}"))
-                return problems
+            if depth > MAX_DEPTH:
+                return [*problems, Problem(file, *place, f"nested deeper than {MAX_DEPTH} levels")]
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if wrong:
@@ -144,28 +212,40 @@ def _construct(node: yaml.Node, path: Path, source: Source, problems: list[Probl
             return None
         case "bool":
             return node.value == "true"
-        case "int":
-            # Python refuses to read numbers past some thousand digits; nothing here needs more than 64 bits.
-            return int(node.value) if len(node.value) <= 20 else node.value
-        case "float":
-            return float(node.value)
+        case "int" | "float" as kind:
+            return _number(node.value, kind, path, source, problems)
         case _:
             return node.value
+
+
+def _number(text: str, kind: str, path: Path, source: Source, problems: list[Problem]) -> int | float:
+    """A number of at most 64 bits: past that, an integer is no tensor's and a float is infinite."""
+    if kind == "float" and math.isfinite(number := float(text)):
+        return number
+    if kind == "int" and len(text) <= 20 and -(1 << 63) <= (whole := int(text)) < 1 << 64:
+        return whole
+    hint = "if it is a text, put it in quotes"
+    problems.append(source.problem(path, f"number {text[:40]} does not fit into 64 bits", hint))
+    return 0
 
 
 def _mapping(node: yaml.MappingNode, path: Path, source: Source, problems: list[Problem]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in node.value:
-        line, column = key.start_mark.line + 1, key.start_mark.column + 1
+        here = (key.start_mark.line + 1, key.start_mark.column + 1)
+        wrong = hint = ""
         if not isinstance(key, yaml.ScalarNode):
-            problems.append(Problem(source.file, line, column, "a key has to be a text"))
+            wrong = "a key has to be a text"
         elif key.value in made:
-            first = source.keys[(*path, key.value)][0]
-            problems.append(Problem(source.file, line, column, f"key {key.value!r} comes twice; first in line {first}"))
+            wrong = f"key {shown(key.value)} comes twice; first in line {source.keys[(*path, key.value)][0]}"
         elif key.value == "<<":
-            problems.append(Problem(source.file, line, column, "merge keys are not taken: write the values out"))
+            wrong = "merge keys are not taken: write the values out"
+        elif ":" in key.value and not key.style and isinstance(value, yaml.ScalarNode) and not value.value:
+            wrong, hint = f"{shown(key.value)} has no value", "write a space after the ':'"
         else:
-            source.keys[(*path, key.value)] = (line, column)
+            source.keys[(*path, key.value)] = here
             made[key.value] = None
             made[key.value] = _construct(value, (*path, key.value), source, problems)
+        if wrong:
+            problems.append(Problem(source.file, *here, wrong, hint))
     return made

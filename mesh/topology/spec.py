@@ -1,21 +1,34 @@
 """What a topology file may say: the shape of each part, held by pydantic.
 
-`Topology` is what the file says, part by part; parts that are wrong are left out and remembered as such, so that one
-mistake does not hide the next, nor cause a dozen others.
+`Topology` is what the file says, part by part. A part that is wrong is left out, or replaced by a stand-in, and
+remembered as wrong: so one mistake does not hide the next, nor cause a dozen others.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 
 from mesh.tensors import DATATYPES
-from mesh.topology.source import Source
+from mesh.topology.source import Path, Source, did_you_mean, shown
 from mesh.units import Duration, Size
 
 __all__ = [
+    "NAME_PATTERN",
+    "STAND_INS",
     "HeaderFile",
     "InputFile",
     "LimitsFile",
@@ -26,14 +39,48 @@ __all__ = [
     "WorkerFile",
 ]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Names of topologies, nodes, inputs, workers: lower case, digits, `_` and `-`, at most 63 characters, no dot."""
-Reference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}(\.[A-Za-z_][\w./-]{0,127})?$")]
-"""`node.tensor`, or the name of an input of the graph."""
-Uses = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+Uses = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=400)]
 """`module:Class`."""
-Address = Annotated[str, StringConstraints(pattern=r"^(grpc://[^\s/:]+:\d{1,5}|unix:/[^\s]{1,100})$")]
+
+# What refers to something else is looked up, so an error can say what there is; its form is for editors only.
+Reference = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": r"^[a-z][a-z0-9_-]{0,62}(\.[A-Za-z_][\w./-]{0,127})?$"})
+]
+"""`node.tensor`, or the name of an input of the graph."""
+NodeName = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+"""The name of a node that is written elsewhere in the file."""
+
+_ADDRESS = re.compile(r"grpc://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):(\d{1,5})|unix:(/[^\s/]\S*)")
+MAX_SOCKET_PATH_BYTES = 100
+"""Some operating systems take no more for a unix socket than 103."""
+
+
+def _address(value: str) -> str:
+    matched = _ADDRESS.fullmatch(value)
+    if matched is None:
+        raise ValueError(f"{shown(value)} is no address: write grpc://host:port or unix:/absolute/path")
+    if matched[2] and int(matched[2]) > 65535:
+        raise ValueError(f"port {matched[2]} is past the last one, 65535")
+    if matched[3] and len(matched[3].encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH_BYTES} bytes")
+    return value
+
+
+Address = Annotated[
+    str,
+    AfterValidator(_address),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(grpc://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):\d{1,5}|unix:/[^\s/]\S{0,98})$"}
+    ),
+]
 """`grpc://host:port` or `unix:/absolute/path`."""
+
+
+MAX_SIZE = 1 << 40
+"""Most that one dimension may be."""
 
 
 class Part(BaseModel):
@@ -55,14 +102,30 @@ class LimitsFile(Part):
 class InputFile(Part):
     """One tensor that the graph takes."""
 
-    datatype: Annotated[str, Field(description="As in the Open Inference Protocol.")]
-    shape: Annotated[list[int], Field(min_length=1, max_length=32, description="-1 where any size is taken.")]
+    datatype: Annotated[
+        str,
+        Field(description="As in the Open Inference Protocol.", json_schema_extra={"enum": list(DATATYPES)}),
+    ]
+    shape: Annotated[
+        list[int],
+        Field(
+            min_length=1,
+            max_length=32,
+            description="-1 where any size is taken; the first is the batch, so -1.",
+            json_schema_extra={
+                "prefixItems": [{"const": -1}],
+                "items": {"type": "integer", "minimum": -1, "maximum": MAX_SIZE, "not": {"const": 0}},
+            },
+        ),
+    ]
 
     @field_validator("datatype")
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in DATATYPES:
-            raise ValueError(f"{value!r} is none of {', '.join(DATATYPES)}")
+            of_numpy = [datatype.name for datatype in DATATYPES.values() if datatype.dtype.name == value.lower()]
+            hint = f"did you mean {of_numpy[0]!r}?" if of_numpy else did_you_mean(value, DATATYPES)
+            raise ValueError(f"{shown(value)} is no datatype; {hint}")
         return value
 
     @field_validator("shape")
@@ -70,9 +133,13 @@ class InputFile(Part):
     def _batched(cls, value: list[int]) -> list[int]:
         if value[0] != -1:
             raise ValueError("the first dimension has to be -1: axis 0 is the batch")
-        if any(size < -1 or size == 0 or size > 1 << 40 for size in value):
-            raise ValueError("a dimension is -1 or a size above 0")
+        if any(size < -1 or size == 0 or size > MAX_SIZE for size in value):
+            raise ValueError("a dimension is -1, where any size is taken, or a size above 0")
         return value
+
+
+def _form(value: object) -> str | None:
+    return "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else None
 
 
 class NodeFile(Part):
@@ -83,7 +150,12 @@ class NodeFile(Part):
         dict[str, Any], Field(alias="with", description="What its constructor is given; has to fit its signature.")
     ] = {}
     inputs: Annotated[
-        dict[str, Reference] | list[Name],
+        Annotated[dict[str, Reference], Tag("mapping")] | Annotated[list[NodeName], Tag("list")],
+        Discriminator(
+            _form,
+            custom_error_type="inputs_form",
+            custom_error_message="has to be a mapping {tensor: node.tensor}, or for an aggregate a list of nodes",
+        ),
         Field(
             description="By tensor what feeds it, as node.tensor or a graph input; for an aggregate a list of nodes."
         ),
@@ -96,7 +168,13 @@ class NodeFile(Part):
 class WorkerFile(Part):
     """One worker of a placement."""
 
-    nodes: Annotated[list[Name], Field(description="The nodes it runs; none for a worker that is only the gateway.")]
+    nodes: Annotated[
+        list[NodeName],
+        Field(
+            description="The nodes it runs; none for a first worker that is only the gateway.",
+            json_schema_extra={"uniqueItems": True},
+        ),
+    ]
     address: Annotated[
         Address | None, Field(description="Where it listens; a unix socket of this host if left out.")
     ] = None
@@ -113,6 +191,14 @@ class HeaderFile(Part):
     limits: Annotated[LimitsFile, Field(description="Bounds that hold in every placement.")] = LimitsFile()
 
 
+STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
+    HeaderFile: {"mesh": "v1", "name": "unknown"},
+    NodeFile: {"uses": "unknown:Unknown", "inputs": {}},
+    WorkerFile: {"nodes": []},
+}
+"""What is put where a key that has to be there is wrong or missing, so that the other keys can still be read."""
+
+
 @dataclass(slots=True)
 class Topology:
     """What a file says, as far as it says it rightly."""
@@ -123,5 +209,14 @@ class Topology:
     nodes: dict[str, NodeFile] = field(default_factory=dict[str, NodeFile])
     outputs: dict[str, str] = field(default_factory=dict[str, str])
     placements: dict[str, dict[str, WorkerFile]] = field(default_factory=dict[str, dict[str, WorkerFile]])
-    broken: set[str] = field(default_factory=set[str])
-    """Inputs and nodes that are in the file but were not understood; what names them is not blamed."""
+    wrong: set[Path] = field(default_factory=set[Path])
+    """Parts of the file that were not understood, by their way; what hangs on them is not blamed for it."""
+
+    def written(self, section: str) -> list[str]:
+        """The keys of a section as the file has them, right or wrong."""
+        found: Any = self.source.value.get(section)
+        return list(cast("dict[str, Any]", found)) if isinstance(found, dict) else []
+
+    def doubts(self, *path: str | int) -> bool:
+        """Whether a part, or one that it is in, was not understood."""
+        return any(path[:length] in self.wrong for length in range(1, len(path) + 1))

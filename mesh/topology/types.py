@@ -1,81 +1,114 @@
 """Edges against signatures: datatypes, ranks, and sizes that have to agree.
 
-A size is a number where it is known before anything runs, else `?`; `rows` is the batch. A symbol of a signature is
-bound by the first edge that knows its size, and every other place of the symbol has to agree.
+The type of an edge tells of each size what is known before anything runs: a number, or `?`; `rows` is the batch, and
+`...` stands last where not even the rank is known. A symbol of a signature is bound by the first edge that knows its
+size, and every other place of the symbol has to agree; `...` is such a symbol for several sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mesh.signature import ANY, REST, Dimension, Signature, TensorSpec
 
-__all__ = ["ROWS", "Mismatch", "bind", "outputs_of"]
+__all__ = ["ROWS", "Binding", "Mismatch", "bind", "outputs_of"]
 
 ROWS = "rows"
-Binding = dict[str, Dimension]
 Mismatch = tuple[str, str]
 """The tensor that does not fit, and why."""
+Sizes = tuple[Dimension, ...]
 
 
-def bind(
-    signature: Signature, given: Mapping[str, TensorSpec]
-) -> tuple[Binding, tuple[Dimension, ...], list[Mismatch]]:
+@dataclass(slots=True)
+class Binding:
+    """What the symbols of a signature stand for at one node."""
+
+    sizes: dict[str, Dimension] = field(default_factory=dict[str, Dimension])
+    rest: Sizes = (REST,)
+    """What `...` stands for; itself ends in `...` where more is not known."""
+
+
+def bind(signature: Signature, given: Mapping[str, TensorSpec]) -> tuple[Binding, list[Mismatch]]:
     """Hold the edges that feed a node against what it takes.
 
     Args:
         signature: What the node takes.
-        given: The type of the edge that feeds each tensor; tensors that are not fed are left out.
+        given: The type of the edge that feeds each tensor; tensors of which it is not known are left out.
 
     Returns:
-        What its symbols stand for, what its `...` stands for, and what does not fit.
+        What the signature's symbols stand for, and what does not fit. What does not fit binds nothing.
     """
-    binding: Binding = {}
-    rest: tuple[Dimension, ...] = (REST,)
+    binding = Binding()
     wrong: list[Mismatch] = []
     for name, wanted in signature.inputs.items():
-        found = given.get(name)
-        if found is None:
+        if name not in given:
             continue
-        if found.datatype != wanted.datatype:
-            wrong.append((name, f"is {found.datatype} where {wanted.datatype} is needed"))
-            continue
-        sizes = wanted.shape
-        if sizes and sizes[-1] == REST:
-            sizes = sizes[:-1]
-            if len(found.shape) >= len(sizes):
-                rest = found.shape[len(sizes) :]
-                found = TensorSpec(found.datatype, found.shape[: len(sizes)])
-        if found.shape and found.shape[-1] == REST:
-            continue  # a model that does not tell its rank: checked when it runs
-        if len(found.shape) != len(sizes):
-            wrong.append((name, f"is {given[name]} where {wanted} is needed"))
-            continue
-        clash = next(
-            ((size, known) for size, known in zip(found.shape, sizes, strict=True) if not _agree(size, known, binding)),
-            None,
-        )
-        if clash is not None:
-            bound = f" and {clash[1]} is {binding[clash[1]]}" if clash[1] in binding else ""
-            wrong.append((name, f"is {given[name]} where {wanted} is needed{bound}"))
-    return binding, rest, wrong
+        found = _bound(given[name], wanted, binding)
+        if isinstance(found, str):
+            wrong.append((name, f"it is {given[name]} where {wanted} is needed{found}"))
+        else:
+            binding = found
+    return binding, wrong
 
 
-def _agree(size: Dimension, wanted: Dimension, binding: Binding) -> bool:
-    """Whether a size fits; binds the symbol that it meets."""
-    if isinstance(wanted, int):
-        return size in (wanted, ANY) or (isinstance(size, str) and size != ROWS)
-    if wanted == ANY:
-        return True
-    bound = binding.get(wanted, ANY)
-    if bound in (ANY, size):
-        binding[wanted] = size
-        return True
-    return size == ANY
+def _bound(given: TensorSpec, wanted: TensorSpec, binding: Binding) -> Binding | str:
+    """The binding with what one more tensor tells, or why it does not fit where the two types alone do not show it."""
+    sizes, open_ended = _parts(given.shape)
+    needed, takes_more = _parts(wanted.shape)
+    too_many = len(sizes) > len(needed) and not takes_more
+    too_few = len(sizes) < len(needed) and not open_ended
+    if given.datatype != wanted.datatype or too_many or too_few:
+        return ""
+    bound = Binding(dict(binding.sizes), binding.rest)
+    for size, symbol in zip(sizes, needed, strict=False):
+        if isinstance(symbol, int):
+            if size not in (symbol, ANY):
+                return ""
+        elif symbol != ANY:
+            agreed = _agreed(bound.sizes.get(symbol, ANY), size)
+            if agreed is None:
+                return f" and {symbol} is {bound.sizes[symbol]}"
+            bound.sizes[symbol] = agreed
+    if takes_more:
+        rest = (*sizes[len(needed) :], REST) if open_ended else sizes[len(needed) :]
+        merged = _merged(bound.rest, rest)
+        if merged is None:
+            return f" and ... is [{', '.join(map(str, bound.rest))}]"
+        bound.rest = merged
+    return bound
 
 
-def outputs_of(signature: Signature, binding: Binding, rest: tuple[Dimension, ...]) -> dict[str, TensorSpec]:
-    """What a node gives, with its symbols replaced by what they were bound to."""
+def _parts(shape: Sizes) -> tuple[Sizes, bool]:
+    """The sizes before a `...`, and whether there is one."""
+    return (shape[:-1], True) if shape[-1:] == (REST,) else (shape, False)
+
+
+def _agreed(one: Dimension, other: Dimension) -> Dimension | None:
+    """The size that both may be; None if they differ."""
+    if ANY in (one, other):
+        return other if one == ANY else one
+    return one if one == other else None
+
+
+def _merged(one: Sizes, other: Sizes) -> Sizes | None:
+    """The sizes that both may be; None if they differ."""
+    (short, short_open), (long, long_open) = sorted((_parts(one), _parts(other)), key=lambda parts: len(parts[0]))
+    if len(short) < len(long) and not short_open:
+        return None
+    merged: list[Dimension] = []
+    for left, right in zip(short, long, strict=False):
+        agreed = _agreed(left, right)
+        if agreed is None:
+            return None
+        merged.append(agreed)
+    # Only where both go on is it open how far.
+    ends = (REST,) if short_open and long_open else ()
+    return (*merged, *long[len(short) :], *ends)
+
+
+def outputs_of(signature: Signature, binding: Binding) -> dict[str, TensorSpec]:
+    """What a node gives, with its symbols replaced by what they were bound to, or by `?`."""
     found: dict[str, TensorSpec] = {}
     for name, spec in signature.outputs.items():
         sizes: list[Dimension] = []
@@ -83,8 +116,8 @@ def outputs_of(signature: Signature, binding: Binding, rest: tuple[Dimension, ..
             if axis == 0:
                 sizes.append(ROWS)
             elif size == REST:
-                sizes.extend(rest)
+                sizes.extend(binding.rest)
             else:
-                sizes.append(binding.get(size, ANY) if isinstance(size, str) else size)
+                sizes.append(binding.sizes.get(size, ANY) if isinstance(size, str) else size)
         found[name] = TensorSpec(spec.datatype, tuple(sizes))
     return found

@@ -1,0 +1,69 @@
+"""What libyaml says of a text that is no YAML, in words that tell what to write instead."""
+
+from __future__ import annotations
+
+import yaml
+
+__all__ = ["explain"]
+
+_QUOTE = "put it in quotes"
+_BESIDE = "check the indentation, and that every key is written `key: value`"
+
+_MEANING: dict[str, tuple[str, str]] = {
+    "found a tab character that violates indentation": ("a tab: YAML is indented with spaces", ""),
+    "found a tab character where an indentation space is expected": ("a tab: YAML is indented with spaces", ""),
+    "mapping values are not allowed in this context": (
+        "a ':' where no key can stand",
+        "check the indentation; a text that holds ': ' needs quotes",
+    ),
+    "block sequence entries are not allowed in this context": (
+        "a '-' where no list can begin",
+        "begin a list in a line of its own, or write [a, b]",
+    ),
+    "could not find expected ':'": ("a key without ':'", _BESIDE),
+    "did not find expected key": ("something that does not go on with the mapping around it", _BESIDE),
+    "did not find expected '-' indicator": (
+        "something that does not go on with the list around it",
+        "begin every entry with '- ', equally indented",
+    ),
+    "did not find expected ',' or ']'": ("a list in [ ] lacks a comma, or is not closed", ""),
+    "did not find expected ',' or '}'": ("a mapping in { } lacks a comma, or is not closed", ""),
+    "did not find expected node content": ("a value is expected here", ""),
+    "found unknown escape character": (
+        "a backslash that stands for nothing",
+        "in double quotes write it twice, or use single quotes",
+    ),
+    "found unexpected end of stream": ("a quote that is never closed", ""),
+    "found unexpected document indicator": ("a quote that is never closed", ""),
+    "did not find expected <document start>": ("a second document: a file holds one topology", ""),
+}
+"""libyaml's text -> what is wrong, and what to write instead. A text that is not here is shown as it is."""
+
+
+def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, int, str, str]:
+    """Line and column from 1, what is wrong, and a hint.
+
+    Args:
+        error: What libyaml raised.
+        text: What it read.
+    """
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "is no YAML"
+    begun = error.context_mark
+    if begun and problem.startswith("found unexpected") and error.context == "while scanning a quoted scalar":
+        # Where a quote begins tells more than where the file ends.
+        mark = begun
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if problem == "found character that cannot start any token":
+        found = _character(text, line, column)
+        if found == "\t":
+            return line, column, "a tab: YAML is indented with spaces", ""
+        return line, column, f"a text cannot begin with {found!r}", _QUOTE
+    wrong, hint = _MEANING.get(problem, (f"not YAML: {problem}", ""))
+    if begun and begun.line + 1 < line and problem.startswith("did not find expected ','"):
+        hint = f"it begins in line {begun.line + 1}"
+    return line, column, wrong, hint
+
+
+def _character(text: str, line: int, column: int) -> str:
+    found = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[line - 1 :][:1]
+    return found[0][column - 1 : column] if found else ""

@@ -1,0 +1,144 @@
+"""What feeds what: every reference of a topology leads somewhere, none in a circle, and nothing leads nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.errors import Problem
+from mesh.topology.graph import edge_node
+from mesh.topology.order import find_cycles, in_order
+from mesh.topology.source import Path, shown
+from mesh.topology.spec import NodeFile, Topology
+
+__all__ = ["Wiring", "wire"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The nodes of a topology as a graph."""
+
+    feeds: dict[str, list[str]]
+    """Node -> the nodes that feed it, once each, as far as they exist."""
+    order: list[str]
+    """Every node; each after those that feed it, and those on or behind a cycle last."""
+    astray: set[str]
+    """Nodes with an input that leads nowhere, and nodes on a cycle."""
+
+
+def wire(topology: Topology, problems: list[Problem]) -> Wiring:
+    """Follow every reference; what is wrong is added to `problems`."""
+    references = _References(topology, problems)
+    astray = {name for name, node in topology.nodes.items() if not references.of_node(name, node)}
+    outputs = [references.of_output(name, edge) for name, edge in topology.outputs.items()]
+    feeds = {name: _feeds(node, topology) for name, node in topology.nodes.items()}
+    order = in_order(feeds)
+    behind = set(feeds).difference(order)
+    cycles = find_cycles({name: [feed for feed in feeds[name] if feed in behind] for name in feeds if name in behind})
+    for cycle in cycles:
+        astray.update(cycle)
+        text = f"a cycle: {' -> '.join([*cycle[:20], '...', cycle[-1]] if len(cycle) > 21 else cycle)} -> {cycle[0]}"
+        problems.append(topology.source.problem(("nodes", cycle[0]), text, at_key=True))
+    # What is not wired as it was meant tells nothing of what is needed.
+    if all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)):
+        _check_unused(topology, feeds, problems)
+    return Wiring(feeds, [*order, *(name for name in feeds if name in behind)], astray)
+
+
+def _feeds(node: NodeFile, topology: Topology) -> list[str]:
+    edges = node.inputs
+    names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else edges
+    return [name for name in dict.fromkeys(names) if name in topology.nodes]
+
+
+def _is_wiring(wrong: Path) -> bool:
+    return wrong[0] in ("nodes", "outputs") and (len(wrong) <= 2 or wrong[2] == "inputs")
+
+
+class _References:
+    """What the file's references may lead to."""
+
+    def __init__(self, topology: Topology, problems: list[Problem]) -> None:
+        self._topology = topology
+        self._problems = problems
+        # A part that is there but wrong is not said to be missing.
+        self._nodes = dict.fromkeys(topology.written("nodes"))
+        self._inputs = dict.fromkeys(topology.written("inputs"))
+
+    def of_node(self, name: str, node: NodeFile) -> bool:
+        """Whether every input of a node comes from a node or an input of the graph."""
+        path = ("nodes", name, "inputs")
+        if not node.inputs and not self._topology.doubts(*path):
+            self._wrong(path, f"node {name!r} takes nothing", "name what feeds it", at_key=True)
+            return False
+        if isinstance(node.inputs, dict):
+            found = [self._leads_somewhere(edge, (*path, tensor)) for tensor, edge in node.inputs.items()]
+            return all(found)
+        seen: set[str] = set()
+        right = True
+        for index, branch in enumerate(node.inputs):
+            right &= self._is_branch(branch, seen, (*path, index))
+            seen.add(branch)
+        return right
+
+    def of_output(self, name: str, edge: str) -> bool:
+        """Whether an output of the graph comes from a node."""
+        if edge in self._inputs:
+            text = f"{shown(edge)} is an input of the graph: an output comes from a node"
+            return self._wrong(("outputs", name), text)
+        return self._leads_somewhere(edge, ("outputs", name))
+
+    def _is_branch(self, branch: str, seen: set[str], path: Path) -> bool:
+        if branch in seen:
+            return self._wrong(path, f"branch {shown(branch)} comes twice")
+        if branch in self._nodes or self._topology.doubts("nodes"):
+            return True
+        if branch in self._inputs:
+            return self._wrong(path, f"{shown(branch)} is an input of the graph: an aggregate joins nodes")
+        if edge_node(branch) in self._nodes:
+            text = f"{shown(branch)} is one tensor: an aggregate joins whole nodes"
+            return self._wrong(path, text, f"write {edge_node(branch)}")
+        return self._wrong(path, f"no node is called {shown(branch)}", self._near(branch))
+
+    def _leads_somewhere(self, edge: str, path: Path) -> bool:
+        node = edge_node(edge)
+        if not node:
+            if edge in self._inputs or self._topology.doubts("inputs"):
+                return True
+            if edge in self._nodes:
+                return self._wrong(path, f"{edge!r} is a node: say which of its tensors, as in {edge}.TENSOR")
+            hint = self._topology.source.near(edge, self._inputs)
+            return self._wrong(path, f"{shown(edge)} is no input of the graph", hint)
+        if node in self._nodes or self._topology.doubts("nodes"):
+            return True
+        if node in self._inputs:
+            text = f"{shown(edge)} does not exist: {node!r} is an input of the graph, and one tensor"
+            return self._wrong(path, text, f"write {node}")
+        return self._wrong(path, f"no node is called {shown(node)}", self._near(node))
+
+    def _near(self, name: str) -> str:
+        return self._topology.source.near(name, self._nodes)
+
+    def _wrong(self, path: Path, text: str, hint: str = "", *, at_key: bool = False) -> bool:
+        self._problems.append(self._topology.source.problem(path, text, hint, at_key=at_key))
+        return False
+
+
+def _check_unused(topology: Topology, feeds: dict[str, list[str]], problems: list[Problem]) -> None:
+    """Every node leads to an output, and every input to a node."""
+    needed: set[str] = set()
+    frontier = [edge_node(edge) for edge in topology.outputs.values()]
+    while frontier:
+        name = frontier.pop()
+        if name not in needed:
+            needed.add(name)
+            frontier.extend(feeds[name])
+    for name in topology.nodes:
+        if name not in needed:
+            text = f"node {name!r} leads to no output"
+            hint = "name a tensor of it under `outputs`, or as an input of another node, or take it out"
+            problems.append(topology.source.problem(("nodes", name), text, hint, at_key=True))
+    taken = {edge for node in topology.nodes.values() if isinstance(node.inputs, dict) for edge in node.inputs.values()}
+    for name in topology.inputs:
+        if name not in taken:
+            text = f"input {name!r} feeds no node"
+            problems.append(topology.source.problem(("inputs", name), text, at_key=True))
