@@ -16,7 +16,7 @@ import numpy as np
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
 from mesh.cli.jsonable import json_of_array, json_of_tensors
-from mesh.cli.terminal import duration, output, printable, saying
+from mesh.cli.terminal import duration, printable, saying, show
 from mesh.context import Context, NodeTiming
 from mesh.tensors import Tensors, datatype_of
 
@@ -95,20 +95,20 @@ def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, 
 
 def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: float) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    console = output()
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("row", justify="right", style="dim")
     for name, array in answer.items():
-        table.add_column(printable(f"{name}: {datatype_of(array)}{list(array.shape)}"))
+        table.add_column(Text(printable(f"{name}: {datatype_of(array)}{list(array.shape)}")))
     for row in range(min(answer.rows, ROWS_SHOWN)):
-        table.add_row(str(row), *(_cell(array[row : row + 1]) for array in answer.values()))
-    console.print(table)
+        table.add_row(str(row), *(Text(_cell(array[row : row + 1])) for array in answer.values()))
+    parts: list[Any] = [table]
     if answer.rows > ROWS_SHOWN:
-        console.print(f"… {answer.rows - ROWS_SHOWN} more rows (--json or -o shows all)", style="dim")
+        parts.append(Text(f"… {answer.rows - ROWS_SHOWN} more rows (--json shows all, -o saves them)", style="dim"))
     if timings:
-        console.print(_timings_table(timings))
-    console.print(f"{elapsed_s * 1e3:.2f} ms", style="dim")
+        parts += ["", _timings_table(timings)]
+    show(*parts, Text(f"{elapsed_s * 1e3:.2f} ms", style="dim"))
 
 
 def _cell(row: Any) -> str:
@@ -124,6 +124,7 @@ def _cell(row: Any) -> str:
 
 def _timings_table(timings: Sequence[NodeTiming]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("node", "worker", "pid", "rows", "queue ms", "compute ms", "wire ms"):
@@ -131,6 +132,10 @@ def _timings_table(timings: Sequence[NodeTiming]) -> Any:
     for timing in timings:
         spent = (timing.queue_s, timing.compute_s, timing.wire_s)
         table.add_row(
-            timing.node, timing.worker, str(timing.pid), str(timing.rows), *(f"{part * 1e3:.2f}" for part in spent)
+            Text(timing.node),
+            Text(timing.worker),
+            str(timing.pid),
+            str(timing.rows),
+            *(f"{part * 1e3:.2f}" for part in spent),
         )
     return table

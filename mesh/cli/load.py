@@ -10,13 +10,14 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
-from mesh.cli.terminal import duration, output
+from mesh.cli.terminal import WIPE, duration, show
 from mesh.context import Context, NodeTiming
 from mesh.errors import SetupError
 from mesh.load import LoadPlan, Progress, Report, precise_event_loop, render, run_load
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(told)
     else:
-        output().print(render(report))
+        show(render(report))
     if report.interrupted:
         raise KeyboardInterrupt
     return 0 if report.answered else 1
@@ -97,18 +98,23 @@ async def _load(arguments: argparse.Namespace, plan: LoadPlan) -> Report:
             await served.handler(requests[index % len(requests)], context)
             return timings
 
-        return await run_load(send, plan, on_progress=_teller())
+        with _telling() as tell:
+            return await run_load(send, plan, on_progress=tell)
 
 
-def _teller() -> Any:
-    """Says how far it is, on a terminal only."""
+@contextmanager
+def _telling() -> Generator[Callable[[Progress], object] | None]:
+    """Says how far it is, on a terminal only; the line is wiped out at the end."""
     if not sys.stderr.isatty():
-        return None
+        yield None
+        return
 
     def tell(progress: Progress) -> None:
         what = "warming up" if progress.warming_up else f"{progress.fraction:4.0%}"
-        line = f"{what}  {progress.answered} answered, {progress.failed} failed, {progress.in_flight} in flight"
-        end = "\r" if progress.fraction < 1 else "\r\033[K"
-        print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
+        counts = f"{progress.answered} answered, {progress.failed} failed, {progress.in_flight} in flight"
+        print(f"{WIPE}{what}  {counts}", end="", file=sys.stderr, flush=True)
 
-    return tell
+    try:
+        yield tell
+    finally:
+        print(WIPE, end="", file=sys.stderr, flush=True)

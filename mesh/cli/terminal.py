@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING
 from mesh.units import parse_duration
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
 
-__all__ = ["duration", "output", "printable", "saying"]
+__all__ = ["WIPE", "duration", "printable", "saying", "show"]
+
+WIPE = "\r\033[K"
+"""Back to the beginning of the line, and away with what stands there."""
 
 PIPED_COLUMNS = 4096
 """Width where nobody looks: a line for another program is not wrapped or cut."""
@@ -22,12 +26,18 @@ SILENT_S = 1.0
 """How long something may take without a word."""
 
 
-def output() -> Console:
-    """Standard output: with colours on a terminal, plain text where it is piped. Nothing in a text is markup."""
+def show(*things: RenderableType) -> None:
+    """Print tables and texts: with colours on a terminal, plain lines where they are piped."""
     from rich.console import Console  # a tenth of a second to import: only where it is needed
 
-    width = None if sys.stdout.isatty() else PIPED_COLUMNS
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(*things, sep="\n")
+        return
+    piped = Console(file=io.StringIO(), width=PIPED_COLUMNS)
+    with piped.capture() as captured:
+        piped.print(*things, sep="\n")
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def printable(text: str) -> str:
@@ -46,7 +56,7 @@ def saying(what: str) -> Generator[None]:
     def say() -> None:
         nonlocal said
         said = True
-        print(f"{what} ...", end="\r", file=sys.stderr, flush=True)
+        print(f"{what} ...", end="", file=sys.stderr, flush=True)
 
     timer = asyncio.get_running_loop().call_later(SILENT_S, say)
     try:
@@ -54,7 +64,7 @@ def saying(what: str) -> Generator[None]:
     finally:
         timer.cancel()
         if said:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print(WIPE, end="", file=sys.stderr, flush=True)
 
 
 def duration(text: str) -> float:
