@@ -112,10 +112,10 @@ def _contents(shown: str, path: Path) -> bytes:
 def _loaded(shown: str, path: Path) -> dict[str, Array]:
     """The arrays of a numpy file; that of an .npy file has no name."""
     try:
-        found: Any = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"": found}
-        with found:
+        with path.open("rb") as file:
+            found: Any = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return {"": found}
             return {name: found[name] for name in found.files}
     except _NOT_READ as error:
         reason = (

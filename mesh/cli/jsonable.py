@@ -53,20 +53,21 @@ def array_of_json(value: Any, datatype: str) -> Array:
         array = np.empty(len(flat), dtype=object)
         array[:] = flat
         return array.reshape(shape)
-    dtype = DATATYPES[datatype].dtype
-    plain = np.asarray(value)
-    if plain.size and plain.dtype.kind not in _KINDS.get(datatype, "iuf"):
+    kinds = {type(item) for item in np.array(value, dtype=object).ravel().tolist()}
+    if list in kinds:
+        raise ValueError("lists of different lengths")
+    if kinds - _KINDS.get(datatype, {int, float}):
         raise ValueError(f"{_shortened(value)} is not {datatype}")
     try:
         with np.errstate(over="raise"):
-            made: Array = np.asarray(value, dtype=dtype)
-    except (TypeError, OverflowError, FloatingPointError):
+            made: Array = np.asarray(value, dtype=DATATYPES[datatype].dtype)
+    except (OverflowError, FloatingPointError):
         raise ValueError(f"some number is beyond what {datatype} holds") from None
     return made
 
 
-_KINDS = {"BOOL": "b", **{name: "iu" for name in DATATYPES if "INT" in name}}
-"""Kinds of number that JSON may have where a datatype is needed: no fraction is cut off in silence."""
+_KINDS: dict[str, set[type]] = {"BOOL": {bool}, **{name: {int} for name in DATATYPES if "INT" in name}}
+"""What JSON may have where a datatype is needed: no fraction is cut off in silence."""
 
 
 def _text(item: bytes) -> Any:
