@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import time
 import zipfile
@@ -16,7 +15,7 @@ import numpy as np
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
 from mesh.cli.jsonable import json_of_array, json_of_tensors
-from mesh.cli.terminal import duration, printable, saying, show
+from mesh.cli.terminal import duration, printable, run_until_interrupted, saying, show
 from mesh.context import Context, NodeTiming
 from mesh.tensors import Tensors, datatype_of
 
@@ -42,7 +41,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show."""
-    return asyncio.run(_call(arguments))
+    return run_until_interrupted(_call(arguments))
 
 
 async def _call(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ A closed loop keeps so many requests in flight (`--concurrency`); an open loop s
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
-from mesh.cli.terminal import WIPE, duration, show
+from mesh.cli.terminal import WIPE, duration, run_until_interrupted, show
 from mesh.context import Context, NodeTiming
 from mesh.errors import SetupError
 from mesh.load import LoadPlan, Progress, Report, precise_event_loop, render, run_load
@@ -54,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
     if arguments.output:
         arguments.output.touch()  # told now rather than after the measurement, where it cannot be written
-    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
-        report = runner.run(_load(arguments, plan))
+    report = run_until_interrupted(_load(arguments, plan), precise_event_loop)
     told = json.dumps(report.to_json(), indent=2)
     if arguments.output:
         arguments.output.write_text(f"{told}\n")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mesh.units import parse_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["WIPE", "duration", "printable", "saying", "show"]
+__all__ = ["WIPE", "duration", "printable", "run_until_interrupted", "saying", "show"]
+
+T = TypeVar("T")
 
 WIPE = "\r\033[K"
 """Back to the beginning of the line, and away with what stands there."""
@@ -65,6 +68,34 @@ def saying(what: str) -> Generator[None]:
         timer.cancel()
         if said:
             print(WIPE, end="", file=sys.stderr, flush=True)
+
+
+def run_until_interrupted(
+    work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> T:
+    """Run something to its end; Ctrl-C cancels it.
+
+    As `asyncio.run`, whose own handler may be late: a signal in the instant before the loop goes to sleep does not wake
+    it up. A handler of the loop does.
+
+    Raises:
+        KeyboardInterrupt: It was cancelled so, and ended by that.
+    """
+
+    async def interruptible() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+        try:
+            return await work
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        try:
+            return runner.run(interruptible())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 def duration(text: str) -> float:
