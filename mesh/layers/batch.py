@@ -235,28 +235,14 @@ class _Batching:
             outputs = await self._handler(concatenate([member.request for member in members]), context)
             _check_rows(outputs, rows)
         except Exception as error:
-            await self._fail(members, error, context)
+            failed = _request_error(error, context)
+        else:
+            if running is not None and self._waiting:
+                running.freed = True
+                self._free()
+                await asyncio.sleep(0)  # the turn in which that batch begins
+            _share(outputs, members, context)
             return
-        if running is not None and self._waiting:
-            running.freed = True
-            self._free()
-            await asyncio.sleep(0)  # the turn in which that batch begins
-        start = 0
-        for member in members:
-            stop = start + member.rows
-            if not member.answer.done():
-                if member.context.timings is not None:
-                    shared = context.timings or ()
-                    member.context.timings.extend(replace(timing, rows=member.rows) for timing in shared)
-                member.answer.set_result(outputs.take(start, stop))
-            start = stop
-
-    async def _fail(self, members: list[_Member], error: Exception, context: Context) -> None:
-        try:
-            context.explain(error)
-            failed = cast("RequestError", error)
-        except NodeFailed as foreign:
-            failed = foreign
         if len(members) > 1 and isinstance(failed, InvalidInput | NodeFailed):
             middle = len(members) // 2
             for half in (members[:middle], members[middle:]):
@@ -305,6 +291,27 @@ def _check_rows(outputs: Tensors, rows: int) -> None:
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
             raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows} rows", tensor=name)
+
+
+def _share(outputs: Tensors, members: list[_Member], context: Context) -> None:
+    """Give each caller its own rows of an answer, and the report if it asked for one."""
+    start = 0
+    for member in members:
+        stop = start + member.rows
+        if not member.answer.done():
+            if member.context.timings is not None:
+                shared = context.timings or ()
+                member.context.timings.extend(replace(timing, rows=member.rows) for timing in shared)
+            member.answer.set_result(outputs.take(start, stop))
+        start = stop
+
+
+def _request_error(error: Exception, context: Context) -> RequestError:
+    try:
+        context.explain(error)
+    except NodeFailed as foreign:
+        return foreign
+    return cast("RequestError", error)
 
 
 def _own(error: RequestError, member: _Member, *, alone: bool) -> RequestError:

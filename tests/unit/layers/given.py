@@ -1,0 +1,62 @@
+"""Requests of the layers' tests, and what is asked of a layer around a scripted handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from mesh.context import Context
+from mesh.handler import Handler, Layer
+from mesh.tensors import Tensors
+from mesh.testing import ManualClock, ScriptedCall, ScriptedHandler, settle
+
+__all__ = ["Asking", "doubled", "rows", "values"]
+
+
+def rows(*numbers: float) -> Tensors:
+    """One row for each number."""
+    return Tensors({"x": np.array(numbers, np.float32).reshape(-1, 1)})
+
+
+def values(tensors: Tensors) -> list[float]:
+    """The numbers again."""
+    return tensors["x"].ravel().tolist()
+
+
+def doubled(request: Tensors) -> Tensors:
+    """What the handlers of these tests answer."""
+    return Tensors({"x": request["x"] * 2})
+
+
+class Asking:
+    """A layer around a scripted handler, and calls to it."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.clock = ManualClock()
+        self.script = ScriptedHandler()
+        self.handler: Handler[Tensors] = layer(self.script)
+
+    def context(self, request_id: str = "r", within_s: float | None = None) -> Context:
+        context = Context(request_id=request_id, clock=self.clock)
+        return context if within_s is None else context.within(within_s)
+
+    async def ask(self, request: Tensors, context: Context | None = None) -> asyncio.Task[Tensors]:
+        """A call that has got as far as it gets by itself."""
+
+        async def call() -> Tensors:
+            return await self.handler(request, context or self.context())
+
+        task = asyncio.create_task(call())
+        await settle()
+        return task
+
+    async def ask_all(self, requests: Sequence[Tensors]) -> list[asyncio.Task[Tensors]]:
+        """Calls one after another, named by their place."""
+        return [await self.ask(request, self.context(str(index))) for index, request in enumerate(requests)]
+
+    async def running(self) -> ScriptedCall:
+        """The call that the handler has been given, which has to be there by now."""
+        assert self.script.pending, "the handler was not called"
+        return await self.script.request()
