@@ -9,6 +9,8 @@ from collections import deque
 
 import grpc
 
+from mesh.wire.streams import Buffer
+
 __all__ = ["MessageError", "MessageReader", "encode_message"]
 
 _PREFIX = struct.Struct(">BI")
@@ -44,7 +46,7 @@ class MessageReader:
     def __init__(self, max_bytes: int, encoding: bytes = b"identity") -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[Buffer] = []
         self._have = 0
         self._need = -1
         """Length of the message that is under way; -1 while its prefix is."""
@@ -57,7 +59,7 @@ class MessageReader:
         """Whether a message has begun and is not whole."""
         return self._have > 0 or self._need >= 0
 
-    def feed(self, data: memoryview) -> None:
+    def feed(self, data: Buffer) -> None:
         """Take some data in.
 
         Raises:
@@ -94,7 +96,7 @@ class MessageReader:
 
     def _pop(self, count: int) -> bytes:
         """The next `count` bytes, in one piece."""
-        taken: list[bytes | memoryview] = []
+        taken: list[Buffer] = []
         self._have -= count
         index = 0
         while count:

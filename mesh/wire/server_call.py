@@ -20,6 +20,7 @@ from mesh.wire.metadata import encode_metadata, encode_status
 from mesh.wire.options import ServerOptions
 from mesh.wire.routes import Route
 from mesh.wire.stepping import StepTask
+from mesh.wire.streams import Buffer
 
 __all__ = ["Aborted", "ServerCall"]
 
@@ -210,7 +211,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     # Requests, as their data arrives.
 
-    def receive(self, data: memoryview, flow_bytes: int) -> None:
+    def receive(self, data: Buffer, flow_bytes: int) -> None:
         """Take some data in. Raises MessageError."""
         self.unacknowledged += flow_bytes
         self.reader.feed(data)

@@ -95,10 +95,7 @@ class StepTask(asyncio.Future[Any]):
         loop = self._event_loop
         _enter_task(loop, self)
         try:
-            if error is None:
-                waits_for = self._coroutine.send(None)
-            else:
-                waits_for = self._coroutine.throw(error)
+            waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration as finished:
             if self._must_cancel:
                 super().cancel()
