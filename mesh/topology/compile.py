@@ -13,7 +13,7 @@ from mesh.topology.placement import Plan, check_placements, plan_of
 from mesh.topology.resolve import importable_from
 from mesh.topology.source import shown
 from mesh.topology.spec import Topology
-from mesh.topology.wiring import wire
+from mesh.topology.wiring import check_unused, wire
 
 __all__ = ["Compiled", "compile_file", "compile_text"]
 
@@ -65,6 +65,8 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
     wiring = wire(topology, problems)
     typing = NodeTyping(topology, wiring, model_root, problems)
     typing.run()
+    if wiring.whole and not typing.miswired:
+        check_unused(topology, wiring, problems)
     check_placements(topology, problems)
     if problems or model_root is None:
         raise TopologyError(problems)

@@ -88,5 +88,9 @@ def _check(signature: Signature, what: str) -> None:
             raise NodeContractError(f"{what} has to map names to TensorSpec, and {name!r} is {spec!r}")
         if spec.shape[:1] != ("rows",):
             raise NodeContractError(f"{what}: tensor {name!r} is {spec}: its first dimension has to be 'rows'")
-    if Signature.parse(str(signature)) != signature:
+    try:
+        same = Signature.parse(str(signature)) == signature
+    except NodeContractError as error:
+        raise NodeContractError(f"{what}: {error}") from None
+    if not same:
         raise NodeContractError(f"{what} cannot be written as text: {signature}")

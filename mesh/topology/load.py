@@ -58,7 +58,8 @@ def load_text(text: str, file: str, layers: LayerTypes) -> tuple[Topology, list[
     """
     source = read(text, file)
     if not isinstance(source.value, dict):
-        raise TopologyError([source.problem((), "a topology is a mapping that begins with `mesh: v1`")])
+        text = "a topology is a mapping that begins with `mesh: v1`"
+        raise TopologyError([source.problem((), text), *source.problems])
     return _Reading(source, layers).topology()
 
 
@@ -69,10 +70,10 @@ class _Reading:
         self._source = source
         self._layers = layers
         self._raw = cast("dict[str, Any]", source.value)
-        self._problems: list[Problem] = []
-        self._wrong: set[Path] = set()
+        self._problems = list(source.problems)
         # A section that is there, misspelled, is not told as missing too.
-        self._meant = {closest(key, SECTIONS) for key in self._raw if key not in SECTIONS}
+        self._meant = {meant for key in self._raw if key not in SECTIONS and (meant := closest(key, SECTIONS))}
+        self._wrong: set[Path] = {(section,) for section in self._meant}
 
     def topology(self) -> tuple[Topology, list[Problem]]:
         """What is right, and what is wrong."""

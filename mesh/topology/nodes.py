@@ -48,6 +48,8 @@ class NodeTyping:
         """The type of each input of the graph."""
         self.typed: dict[str, GraphNode] = {}
         """The nodes of which it is known what they give, each after those that feed it."""
+        self.miswired = False
+        """Whether a node takes other inputs than it is given; then it is not known what else is needed."""
 
     def run(self) -> None:
         """Build and type each node, and look at what the outputs name."""
@@ -119,6 +121,7 @@ class NodeTyping:
             told = "is an aggregate: write inputs as a list of nodes"
             told = told if joins else "takes tensors: write inputs as {tensor: node.tensor}"
             self._wrong((*path, "inputs"), f"node {name!r} {told}", at_key=True)
+            self.miswired = True
             return None
         try:
             if isinstance(node, Aggregate):
@@ -143,10 +146,12 @@ class NodeTyping:
         for tensor in unknown:
             hint = did_you_mean(tensor, signature.inputs)
             self._wrong((*path, tensor), f"node {name!r} takes no tensor {shown(tensor)}", hint, at_key=True)
-        for tensor, spec in signature.inputs.items():
-            if tensor not in edges and tensor not in unknown.values() and not self._topology.doubts(*path):
-                hint = f"write inputs: {{{tensor}: node.tensor}}"
-                self._wrong(path, f"node {name!r} needs tensor {tensor!r}, {spec}", hint, at_key=True)
+        missing = [tensor for tensor in signature.inputs if tensor not in edges and tensor not in unknown.values()]
+        for tensor in missing if edges else ():
+            hint = f"write inputs: {{{tensor}: node.tensor}}"
+            text = f"node {name!r} needs tensor {tensor!r}, {signature.inputs[tensor]}"
+            self._wrong(path, text, hint, at_key=True)
+        self.miswired |= bool(unknown or missing)
         given: dict[str, TensorSpec] = {}
         for tensor, edge in edges.items():
             found = self._edge(edge, (*path, tensor))

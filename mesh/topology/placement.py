@@ -168,7 +168,10 @@ class _PlacementCheck:
         meant: set[str | None] = set()
         for name, worker in workers.items():
             for index, node in enumerate(worker.nodes):
-                if node not in known:
+                if node in self._topology.inputs and node not in known:
+                    text = f"{node!r} is an input of the graph: workers run nodes"
+                    self._wrong(name, "nodes", index, text=text)
+                elif node not in known:
                     meant.add(closest(node, known))
                     hint = self._topology.source.near(node, known)
                     self._wrong(name, "nodes", index, text=f"no node is called {shown(node)}", hint=hint)

@@ -73,7 +73,7 @@ def import_class(uses: str) -> type[Node]:
         found: Any = getattr(module, class_name, None)
     if not inspect.isclass(found):
         what = f"is {type(found).__name__}, no class" if found is not None else "is not there"
-        classes = [name for name, value in list(vars(module).items()) if inspect.isclass(value) and _is_node(value)]
+        classes = [name for name, value in list(vars(module).items()) if inspect.isclass(value) and _is_usable(value)]
         near = did_you_mean(class_name, classes)
         raise SetupError(f"{class_name!r} of module {module_name!r} {what}{'; ' if near else ''}{near}")
     if not _is_node(found):
@@ -83,6 +83,10 @@ def import_class(uses: str) -> type[Node]:
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise SetupError(f"{uses} does not define {missing}")
     return found
+
+
+def _is_usable(found: type[Any]) -> bool:
+    return _is_node(found) and not inspect.isabstract(found) and not found.__name__.startswith("_")
 
 
 def _is_node(found: type[Any]) -> TypeGuard[type[Node]]:

@@ -76,6 +76,8 @@ class Source:
     """Line and column, from 1, at which a value begins."""
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
     """Line and column, from 1, at which a value's key begins."""
+    problems: list[Problem] = field(default_factory=list[Problem])
+    """Mistakes that leave the values readable: of a key that comes twice, the first counts."""
     _compared: int = 0
 
     def problem(self, path: Path, text: str, hint: str = "", *, at_key: bool = False) -> Problem:
@@ -139,7 +141,7 @@ def read(text: str, file: str) -> Source:
 
     Raises:
         TopologyError: The text is no YAML, or is more of YAML than is taken here; every such place at once, except
-            after a syntax error.
+            after a syntax error. (A key that comes twice is left to `Source.problems`.)
     """
     source = Source(file)
     text = text.removeprefix("\ufeff")
@@ -160,7 +162,7 @@ def read(text: str, file: str) -> Source:
     except yaml.YAMLError as error:
         raise TopologyError([Problem(file, 1, 1, f"not YAML: {str(error).splitlines()[0]}")]) from None
     if problems:
-        raise TopologyError(problems)
+        raise TopologyError([*source.problems, *problems])
     return source
 
 
@@ -189,7 +191,7 @@ def _forbidden(text: str, file: str) -> list[Problem]:
             documents += 1
             wrong = "a second document: a file holds one topology" if documents == 2 else ""
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
-            wrong = "tags are not taken: write the plain value" if event.tag != "!" else ""
+            wrong = "tags are not taken: write the plain value"
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -237,7 +239,8 @@ def _mapping(node: yaml.MappingNode, path: Path, source: Source, problems: list[
         if not isinstance(key, yaml.ScalarNode):
             wrong = "a key has to be a text"
         elif key.value in made:
-            wrong = f"key {shown(key.value)} comes twice; first in line {source.keys[(*path, key.value)][0]}"
+            text = f"key {shown(key.value)} comes twice; first in line {source.keys[(*path, key.value)][0]}"
+            source.problems.append(Problem(source.file, *here, text))
         elif key.value == "<<":
             wrong = "merge keys are not taken: write the values out"
         elif ":" in key.value and not key.style and isinstance(value, yaml.ScalarNode) and not value.value:

@@ -10,7 +10,7 @@ from mesh.topology.order import find_cycles, in_order
 from mesh.topology.source import Path, shown
 from mesh.topology.spec import NodeFile, Topology
 
-__all__ = ["Wiring", "wire"]
+__all__ = ["Wiring", "check_unused", "wire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Wiring:
     """Every node; each after those that feed it, and those on or behind a cycle last."""
     astray: set[str]
     """Nodes with an input that leads nowhere, and nodes on a cycle."""
+    whole: bool
+    """Whether all of it is as it was meant; else it tells nothing of what is needed."""
 
 
 def wire(topology: Topology, problems: list[Problem]) -> Wiring:
@@ -33,21 +35,29 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
     feeds = {name: _feeds(node, topology) for name, node in topology.nodes.items()}
     order = in_order(feeds)
     behind = set(feeds).difference(order)
-    cycles = find_cycles({name: [feed for feed in feeds[name] if feed in behind] for name in feeds if name in behind})
-    for cycle in cycles:
+    place = {name: index for index, name in enumerate(feeds)}
+    for cycle in find_cycles(
+        {name: [feed for feed in feeds[name] if feed in behind] for name in feeds if name in behind}
+    ):
         astray.update(cycle)
-        text = f"a cycle: {' -> '.join([*cycle[:20], '...', cycle[-1]] if len(cycle) > 21 else cycle)} -> {cycle[0]}"
-        problems.append(topology.source.problem(("nodes", cycle[0]), text, at_key=True))
-    # What is not wired as it was meant tells nothing of what is needed.
-    if all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)):
-        _check_unused(topology, feeds, problems)
-    return Wiring(feeds, [*order, *(name for name in feeds if name in behind)], astray)
+        first = cycle.index(min(cycle, key=place.__getitem__))
+        way = [*cycle[first:], *cycle[:first]]
+        shown_way = [*way[:20], "...", way[-1]] if len(way) > 21 else way
+        text = f"a cycle: {' -> '.join([*shown_way, way[0]])}"
+        problems.append(topology.source.problem(("nodes", way[0]), text, at_key=True))
+    return Wiring(
+        feeds=feeds,
+        order=[*order, *(name for name in feeds if name in behind)],
+        astray=astray,
+        whole=all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)),
+    )
 
 
 def _feeds(node: NodeFile, topology: Topology) -> list[str]:
     edges = node.inputs
     names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else edges
-    return [name for name in dict.fromkeys(names) if name in topology.nodes]
+    # The empty text stands for an input of the graph, and may be what a wrong file calls a node.
+    return [name for name in dict.fromkeys(names) if name and name in topology.nodes]
 
 
 def _is_wiring(wrong: Path) -> bool:
@@ -93,7 +103,8 @@ class _References:
         if branch in self._nodes or self._topology.doubts("nodes"):
             return True
         if branch in self._inputs:
-            return self._wrong(path, f"{shown(branch)} is an input of the graph: an aggregate joins nodes")
+            text = f"{shown(branch)} is an input of the graph: a list names nodes, for an aggregate to join"
+            return self._wrong(path, text)
         if edge_node(branch) in self._nodes:
             text = f"{shown(branch)} is one tensor: an aggregate joins whole nodes"
             return self._wrong(path, text, f"write {edge_node(branch)}")
@@ -123,15 +134,15 @@ class _References:
         return False
 
 
-def _check_unused(topology: Topology, feeds: dict[str, list[str]], problems: list[Problem]) -> None:
-    """Every node leads to an output, and every input to a node."""
+def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) -> None:
+    """Every node leads to an output, and every input to a node. Only for a wiring that is whole."""
     needed: set[str] = set()
     frontier = [edge_node(edge) for edge in topology.outputs.values()]
     while frontier:
         name = frontier.pop()
         if name not in needed:
             needed.add(name)
-            frontier.extend(feeds[name])
+            frontier.extend(wiring.feeds[name])
     for name in topology.nodes:
         if name not in needed:
             text = f"node {name!r} leads to no output"
