@@ -133,9 +133,6 @@ class _Batching:
         finally:
             if answer.cancel() or answer.cancelled():
                 self._leave(member)
-            else:
-                # A caller that was cancelled in the turn in which its error came would leave it unread.
-                answer.exception()
 
     def _leave(self, member: _Member) -> None:
         """Take a caller that went away out of those that wait. (One whose batch runs: see _Running.ended.)"""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import numpy as np
 import pytest
@@ -474,8 +475,6 @@ async def test_a_caller_alone_that_leaves_cancels_the_node() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("turns", range(10))
 async def test_however_a_cancellation_and_an_answer_meet_the_others_are_answered(turns: int, fails: bool) -> None:
-    lost: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: lost.append(told))
     asking = Asking(Batch())
     leaving, staying = await together(asking, 1, 2)
     running = await asking.running()
@@ -492,9 +491,34 @@ async def test_however_a_cancellation_and_an_answer_meet_the_others_are_answered
     after = await asking.ask(rows(3))
     (await asking.running()).echo()
     assert values(await after) == [3]
-    del leaving, staying, running, outcome
+
+
+async def test_a_caller_cancelled_in_the_very_turn_of_its_error_leaves_it_to_nobody() -> None:
+    loop = asyncio.get_running_loop()
+    lost: list[object] = []
+    loop.set_exception_handler(lambda _, told: lost.append(told))
+    calls: list[asyncio.Task[Tensors]] = []
+
+    async def fail(request: Tensors, context: Context, /) -> Tensors:
+        await asyncio.sleep(0)
+        if values(request) == [1]:
+            # Runs after the answer is there, and before the caller has seen it.
+            loop.call_soon(calls[1].cancel)
+        raise Unavailable("gone")
+
+    handler = Batch()(fail)
+
+    async def ask(number: float) -> Tensors:
+        return await handler(rows(number), Context())
+
+    calls += [asyncio.create_task(ask(number)) for number in range(2)]
+    await asyncio.wait(calls)
+    assert isinstance(calls[0].exception(), Unavailable)
+    assert calls[1].cancelled()
+    calls.clear()
+    gc.collect()
     await settle()
-    assert lost == [], "an error that nobody was there to read is not a lost one"
+    assert lost == [], "an error that nobody was left to read is not a lost one"
 
 
 # What is reported.
