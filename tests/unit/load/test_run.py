@@ -58,15 +58,15 @@ class WatchedClock(ManualClock):
 
     def __init__(self, now: float) -> None:
         super().__init__(now)
-        self._planned: list[tuple[float, Callable[[], bool]]] = []
+        self._waits: list[tuple[float, Callable[[], bool]]] = []
 
     def call_at(self, when: float, callback: Callable[[], object]):
         timer = super().call_at(when, callback)
-        self._planned.append((when, lambda: timer.callback is not None))
+        self._waits.append((when, lambda: timer.callback is not None))
         return timer
 
-    def planned(self) -> list[float]:
-        return [when for when, is_kept in self._planned if when > self.now() and is_kept()]
+    def waits(self) -> list[float]:
+        return [when for when, is_kept in self._waits if when > self.now() and is_kept()]
 
 
 class LateClock(ManualClock):
@@ -253,10 +253,10 @@ async def test_run_leaves_no_timer_behind() -> None:
     clock = WatchedClock(START)
     run = asyncio.create_task(run_load(answering(clock, lambda index: 0.1), LoadPlan(requests=3), clock))
     await clock.advance(0.25)
-    assert clock.planned() == pytest.approx([START + 10, START + 0.3])
+    assert clock.waits() == pytest.approx([START + 10, START + 0.3])
     await clock.advance(0.25)
     assert run.done()
-    assert clock.planned() == []
+    assert clock.waits() == []
 
 
 # --- warm-up
