@@ -39,7 +39,8 @@ class GraphNode:
     branches: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """For an aggregate: node that feeds it -> tensor -> edge."""
     takes: dict[str, TensorSpec]
-    """What arrives, as far as it is known before anything runs."""
+    """What arrives, as far as it is known before anything runs: what is declared, and what feeds it. Empty for an
+    aggregate."""
     gives: dict[str, TensorSpec]
     layers: tuple[LayerSettings, ...] = ()
     digest: str = ""

@@ -13,7 +13,7 @@ from mesh.topology.graph import GraphNode, LayerSettings, edge_node
 from mesh.topology.resolve import arguments_of, construct, import_class, model_files
 from mesh.topology.source import Path, closest, did_you_mean, shown
 from mesh.topology.spec import NodeFile, Topology
-from mesh.topology.types import ROWS, Binding, bind, outputs_of
+from mesh.topology.types import ROWS, Binding, bind, inputs_of, outputs_of
 from mesh.topology.wiring import Wiring
 
 __all__ = ["NodeTyping"]
@@ -160,8 +160,7 @@ class NodeTyping:
         binding, mismatches = bind(signature, given)
         for tensor, why in mismatches:
             self._wrong((*path, tensor), f"{edges[tensor]!r} does not fit tensor {tensor!r} of node {name!r}: {why}")
-        takes = {tensor: signature.inputs[tensor] for tensor in edges if tensor in signature.inputs}
-        gives = outputs_of(signature, binding)
+        takes, gives = inputs_of(signature, binding, given), outputs_of(signature, binding)
         return self._node(name, part, cls.kind, inputs=dict(edges), takes=takes, gives=gives, digest=digest)
 
     def _edge(self, edge: str, path: Path) -> TensorSpec | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from mesh.signature import ANY, REST, Dimension, Signature, TensorSpec
 
-__all__ = ["ROWS", "Binding", "Mismatch", "bind", "outputs_of"]
+__all__ = ["ROWS", "Binding", "Mismatch", "bind", "inputs_of", "outputs_of"]
 
 ROWS = "rows"
 Mismatch = tuple[str, str]
@@ -105,6 +106,47 @@ def _merged(one: Sizes, other: Sizes) -> Sizes | None:
     # Only where both go on is it open how far.
     ends = (REST,) if short_open and long_open else ()
     return (*merged, *long[len(short) :], *ends)
+
+
+def inputs_of(signature: Signature, binding: Binding, given: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """What arrives at a node: its inputs, with what the edges tell put in for symbols, `...` and `?`.
+
+    A symbol of unknown size stays, because tensors that share it have to agree when they come; so do the sizes that
+    inputs which end in `...` share: where the edges tell their number and not each of them, they are named `axis1` on.
+
+    Args:
+        signature: What the node takes.
+        binding: What its symbols stand for.
+        given: The type of the edge that feeds each tensor; other tensors are left out.
+    """
+    open_ended = sum(spec.shape[-1:] == (REST,) for spec in signature.inputs.values())
+    rest = _named(binding.rest, signature) if open_ended > 1 else binding.rest
+    found: dict[str, TensorSpec] = {}
+    for name, spec in signature.inputs.items():
+        if name in given:
+            needed, takes_more = _parts(spec.shape)
+            arriving = _parts(given[name].shape)[0][: len(needed)]
+            pairs = zip_longest(needed, arriving, fillvalue=ANY)
+            sizes = (_known(size, coming, binding) for size, coming in pairs)
+            found[name] = TensorSpec(spec.datatype, (*sizes, *(rest if takes_more else ())))
+    return found
+
+
+def _known(size: Dimension, arriving: Dimension, binding: Binding) -> Dimension:
+    """One size of an input as far as it is known; else what the signature calls it."""
+    if size == ANY:
+        return arriving
+    bound = binding.sizes.get(size, ANY) if isinstance(size, str) else size
+    return size if bound == ANY else bound
+
+
+def _named(rest: Sizes, signature: Signature) -> Sizes:
+    """The sizes of a `...` with a name for each that is not known; a name that the signature does not use."""
+    used = {size for spec in signature.inputs.values() for size in spec.shape}
+    word = "axis"
+    while any(f"{word}{axis}" in used for axis in range(1, len(rest) + 1)):
+        word = f"{word}_"
+    return tuple(f"{word}{axis}" if size == ANY else size for axis, size in enumerate(rest, 1))
 
 
 def outputs_of(signature: Signature, binding: Binding) -> dict[str, TensorSpec]:
