@@ -13,22 +13,93 @@ So any part of a graph can stand where one node stands, in this process, in anot
 them can tell what it calls. Errors are raised, never returned. Cancelling the await cancels the work. There is no
 "ready?" to ask first: admission happens inside the call, by waiting or by raising `Overloaded`.
 
-An aggregate takes `Branches` instead of `Tensors`: the answer or the error of each node that feeds it.
+An aggregate takes `Branches` instead of `Tensors`: the answer or the error of each node that feeds it, and of how many
+rows they are branches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from mesh.context import Context
-from mesh.errors import RequestError
+from mesh.errors import InvalidInput, RequestError
 from mesh.tensors import Tensors
 
 __all__ = ["Branches", "Handler", "Layer", "stack"]
 
-Branches = Mapping[str, Tensors | RequestError]
-"""What an aggregate is given: by branch, in the order of the file, its tensors or the error it ended in."""
+
+class Branches(Mapping[str, Tensors | RequestError]):
+    """What an aggregate is given: by branch, in the order of the file, its tensors or the error it ended in.
+
+    A branch that ran on some of the rows only says which in its `Tensors.sources`: strictly increasing numbers below
+    `rows`. Where it has no sources, it answers every row.
+
+    Args:
+        branches: The branches.
+        rows: How many rows the join has to answer; taken from the branches where left out.
+
+    Raises:
+        InvalidInput: Nothing says how many rows there are, two branches that answer every row differ in them, or a
+            branch answers rows that there are not, or one twice.
+    """
+
+    __slots__ = ("_branches", "rows")
+
+    def __init__(self, branches: Mapping[str, Tensors | RequestError], rows: int | None = None) -> None:
+        self._branches = dict(branches)
+        self.rows = _rows_of(self._branches) if rows is None else rows
+        for name, branch in self._branches.items():
+            if isinstance(branch, Tensors):
+                _check_branch(name, branch, self.rows)
+
+    @classmethod
+    def trusted(cls, branches: dict[str, Tensors | RequestError], rows: int) -> Branches:
+        """Wrap what the executor made, without looking at it again."""
+        made = cls.__new__(cls)
+        made._branches = branches
+        made.rows = rows
+        return made
+
+    def __getitem__(self, name: str) -> Tensors | RequestError:
+        return self._branches[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._branches)
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def __repr__(self) -> str:
+        return f"Branches({self._branches!r}, rows={self.rows})"
+
+    @property
+    def answers(self) -> dict[str, Tensors]:
+        """The branches that did not fail, in their order."""
+        return {name: branch for name, branch in self._branches.items() if isinstance(branch, Tensors)}
+
+    @property
+    def errors(self) -> dict[str, RequestError]:
+        """The branches that failed, in their order."""
+        return {name: branch for name, branch in self._branches.items() if isinstance(branch, RequestError)}
+
+
+def _rows_of(branches: Mapping[str, Tensors | RequestError]) -> int:
+    for branch in branches.values():
+        if isinstance(branch, Tensors) and branch.sources is None:
+            return branch.rows
+    raise InvalidInput("no branch tells how many rows there are")
+
+
+def _check_branch(name: str, branch: Tensors, rows: int) -> None:
+    if branch.sources is None:
+        if branch.rows != rows:
+            raise InvalidInput(f"branch {name!r} has {branch.rows} rows where others have {rows}")
+        return
+    numbers: list[int] = branch.sources.tolist()
+    if numbers and (numbers[-1] >= rows or len(set(numbers)) != len(numbers)):
+        raise InvalidInput(f"branch {name!r} has to answer each of its rows once, and only rows below {rows}")
+
 
 Request = TypeVar("Request", contravariant=True)
 

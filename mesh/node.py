@@ -64,6 +64,10 @@ class Node(ABC):
     version: str = "1"
     """Declared by the author, raised whenever answers may change."""
 
+    expands: ClassVar[bool] = False
+    """Whether row i of the answer need not belong to row i of what it was given: a page gives its lines. Every answer
+    then says by `Tensors(..., sources=...)` which row each of its rows came from: any number a row, also none."""
+
     async def __aenter__(self) -> Self:
         """Load: open the model, warm it up. The node is ready when this returns."""
         return self
@@ -83,7 +87,7 @@ class Preprocess(Node):
 
     @abstractmethod
     async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
-        """Row i of the answer belongs to row i of `inputs`."""
+        """Row i of the answer belongs to row i of `inputs`, unless the class `expands`."""
 
 
 class Predict(Node):
@@ -93,7 +97,7 @@ class Predict(Node):
 
     @abstractmethod
     async def predict(self, inputs: Tensors, context: Context) -> Tensors:
-        """Row i of the answer belongs to row i of `inputs`."""
+        """Row i of the answer belongs to row i of `inputs`, unless the class `expands`."""
 
 
 class Aggregate(Node):
@@ -112,7 +116,7 @@ class Aggregate(Node):
 
     @abstractmethod
     async def aggregate(self, branches: Branches, context: Context) -> Tensors:
-        """Rows of the answer stand in the order of the request's rows."""
+        """`branches.rows` rows; a branch whose tensors have `sources` answers only those of them."""
 
 
 @dataclass(frozen=True, slots=True)

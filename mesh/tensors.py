@@ -152,21 +152,30 @@ class Tensors(Mapping[str, Array]):
 
     Args:
         arrays: Arrays, or what `numpy.asarray` takes. `str` becomes UTF-8 BYTES.
+        sources: For each row, which row of something else it came from, where that is not the row of the same number:
+            a node that expands says which row of its input made each row of its answer; a branch of a join says which
+            of the join's rows it answers. INT64[rows], never decreasing, none below 0.
 
     Raises:
-        InvalidInput: A dtype that no datatype stands for, or what is no array at all; names the tensor.
+        InvalidInput: A dtype that no datatype stands for, or what is no array at all; names the tensor. Sources that
+            are no such list.
     """
 
-    __slots__ = ("_arrays",)
+    __slots__ = ("_arrays", "sources")
 
-    def __init__(self, arrays: Mapping[str, Any]) -> None:
+    sources: Array | None
+    """Row of origin by row, read-only; None where row i is row i."""
+
+    def __init__(self, arrays: Mapping[str, Any], *, sources: Any = None) -> None:
         self._arrays: dict[str, Array] = {name: _as_array(name, value) for name, value in arrays.items()}
+        self.sources = None if sources is None else _as_sources(sources, self._arrays)
 
     @classmethod
-    def trusted(cls, arrays: dict[str, Array]) -> Tensors:
+    def trusted(cls, arrays: dict[str, Array], sources: Array | None = None) -> Tensors:
         """Wrap arrays that came out of a `Tensors` or the codec, without looking at them again."""
         made = cls.__new__(cls)
         made._arrays = arrays
+        made.sources = sources
         return made
 
     def __getitem__(self, name: str) -> Array:
@@ -196,20 +205,25 @@ class Tensors(Mapping[str, Array]):
         return self._arrays.items()
 
     def __eq__(self, other: object) -> bool:
-        """Same names, datatypes, shapes and bits (so a NaN equals itself)."""
+        """Same names, datatypes, shapes and bits (so a NaN equals itself), and the same sources."""
         if not isinstance(other, Tensors) or self._arrays.keys() != other._arrays.keys():
+            return False
+        if self.sources is None or other.sources is None:
+            if self.sources is not other.sources:
+                return False
+        elif self.sources.tolist() != other.sources.tolist():
             return False
         return all(_same(array, other._arrays[name]) for name, array in self._arrays.items())
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
-    def __reduce__(self) -> tuple[type[Tensors], tuple[dict[str, Array]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Made anew, because arrays come out of a pickle writeable.
-        return Tensors, (self._arrays,)
+        return _unpickled, (self._arrays, self.sources)
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}: {datatype_of(array)}{list(array.shape)}" for name, array in self.items())
-        return f"Tensors({inside})"
+        return f"Tensors({inside})" if self.sources is None else f"Tensors({inside}; of rows {self.sources.tolist()})"
 
     @property
     def rows(self) -> int:
@@ -252,8 +266,33 @@ class Tensors(Mapping[str, Array]):
             raise InvalidInput(f"{text}; the largest is {largest!r}", tensor=largest)
 
     def take(self, start: int, stop: int) -> Tensors:
-        """Rows `start` to `stop` of every tensor, as views."""
-        return Tensors.trusted({name: array[start:stop] for name, array in self._arrays.items()})
+        """The rows that answer rows `start` to `stop`, as views; their sources counted from `start`."""
+        if self.sources is None:
+            return Tensors.trusted({name: array[start:stop] for name, array in self._arrays.items()})
+        first, last = np.searchsorted(self.sources, (start, stop))
+        sources = self.sources[first:last] - start
+        sources.flags.writeable = False
+        return Tensors.trusted({name: array[first:last] for name, array in self._arrays.items()}, sources)
+
+
+def _unpickled(arrays: dict[str, Array], sources: Array | None) -> Tensors:
+    return Tensors(arrays, sources=sources)
+
+
+def _as_sources(sources: Any, arrays: Mapping[str, Array]) -> Array:
+    array: Array = np.array(sources)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InvalidInput(f"sources have to be a list of row numbers, and not {array.dtype}{list(array.shape)}")
+    if array.size and (int(array[0]) < 0 or bool((array[1:] < array[:-1]).any())):
+        raise InvalidInput("sources have to be row numbers from 0 that never decrease")
+    for name, tensor in arrays.items():
+        if tensor.shape[:1] != array.shape:
+            raise InvalidInput(f"{len(array)} sources for tensor {name!r} of shape {list(tensor.shape)}", tensor=name)
+    array = array.astype(np.int64)
+    array.flags.writeable = False
+    return array
 
 
 def wire_size(array: Array) -> int:

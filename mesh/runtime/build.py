@@ -16,7 +16,7 @@ from mesh.handler import Branches, Handler, Layer, stack
 from mesh.layers import LAYERS
 from mesh.node import KINDS, Node
 from mesh.signature import InputCheck, TensorSpec
-from mesh.tensors import Tensors
+from mesh.tensors import Array, Tensors
 from mesh.topology.graph import Graph, GraphNode, LayerSettings
 from mesh.topology.resolve import arguments_of, construct, import_class
 
@@ -66,7 +66,7 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
                 check(request)
             started = time.perf_counter()
             answer = await verb(request, context)
-            _check_answer(answer, gives, _rows(request))
+            _check_answer(answer, gives, request.rows, node.expands)
         except BaseException as error:
             context.explain(error, node=spec.name)
             raise
@@ -79,29 +79,34 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
     return call
 
 
-def _rows(request: Tensors | Branches) -> int | None:
-    """How many rows the answer has to have; None where the branches of an aggregate do not agree on it."""
-    if isinstance(request, Tensors):
-        return request.rows
-    found = {branch.rows for branch in request.values() if isinstance(branch, Tensors)}
-    return found.pop() if len(found) == 1 else None
-
-
-def _check_answer(answer: object, gives: list[tuple[str, TensorSpec]], rows: int | None) -> None:
+def _check_answer(answer: object, gives: list[tuple[str, TensorSpec]], rows: int, expands: bool) -> None:
     """Hold an answer against the node's signature. Raises NodeFailed."""
     if not isinstance(answer, Tensors):
         raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
+    if expands:
+        rows = _check_sources(answer.sources, rows)
+    elif answer.sources is not None:
+        raise NodeFailed("gave sources, and its class does not say that it expands")
     for name, spec in gives:
         array = answer.get(name)
         if array is None:
             raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
         if wrong := spec.mismatch(array):
             raise NodeFailed(f"gave a tensor {name!r} that {wrong}", tensor=name)
-        if rows is not None and array.shape[:1] != (rows,):
+        if array.shape[:1] != (rows,):
             raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows} rows", tensor=name)
     if len(answer) != len(gives):
         unknown = next(name for name in answer if name not in dict(gives))
         raise NodeFailed(f"gave a tensor {unknown!r} that its signature does not have", tensor=unknown)
+
+
+def _check_sources(sources: Array | None, rows: int) -> int:
+    """How many rows an answer has whose rows come from `rows` others."""
+    if sources is None:
+        raise NodeFailed("expands, and gave no sources")
+    if len(sources) and int(sources[-1]) >= rows:
+        raise NodeFailed(f"gave a row of row {sources[-1]}, where {rows} were given")
+    return len(sources)
 
 
 def _observed(handler: Handler[Tensors], spec: GraphNode, *, layered: bool) -> Handler[Tensors]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, RequestError
-from mesh.handler import Handler
+from mesh.handler import Branches, Handler
 from mesh.signature import InputCheck, TensorSpec
 from mesh.tensors import Array, Tensors
 from mesh.topology.graph import edge_node
@@ -153,12 +153,12 @@ class Executor:
             context.explain(error, node=step.node)
             raise
 
-    def _gather(self, step: Step, edges: Edges) -> Tensors | dict[str, Tensors]:
+    def _gather(self, step: Step, edges: Edges) -> Tensors | Branches:
         if step.branches:
             branches = {branch: _picked(edges, taken) for branch, taken in step.branches.items()}
             for tensors in branches.values():
                 tensors.check_size(self._max_bytes, "takes")
-            return branches
+            return Branches(branches)
         request = _picked(edges, step.inputs)
         if step.node:
             request.check_size(self._max_bytes, "takes")

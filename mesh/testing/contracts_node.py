@@ -8,6 +8,7 @@
 | unload | leaving gives back threads and tasks |
 | answer | names, datatypes and shapes are those of the signature; arrays are read-only |
 | rows | as many rows come out as went in |
+| sources | a node that expands, and no other, says which row each of its rows came from |
 | zero rows | an empty batch gives an empty answer |
 | rows alone | a row is answered alone as it is in a batch |
 | inputs unchanged | nothing that was given is written to |
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -69,8 +71,8 @@ async def check_node(
         NodeContractError: A rule is broken; names the node and the rule.
         ValueError: The example has fewer than two rows.
     """
-    request: Branches = {"": example} if isinstance(example, Tensors) else example
-    rows = _rows_of(request)
+    request = Branches({"": example}) if isinstance(example, Tensors) else example
+    rows = request.rows
     if rows < 2:
         raise ValueError("the example needs at least two rows: rules about batches would hold by themselves")
     subject = _Subject(make, tolerance, answers_within_s)
@@ -166,7 +168,7 @@ class _Subject:
         before = _map(request, lambda tensors: Tensors({name: array.copy() for name, array in tensors.items()}))
         answer = await self.answer_to(request, "answer")
         self.hold("inputs unchanged", before == request, "the tensors it was given have other values now")
-        rows = _rows_of(request)
+        rows = request.rows
         self._check_answer("rows", request, answer, rows)
         nothing = _take(request, 0, 0)
         self._check_answer("zero rows", nothing, await self.answer_to(nothing, "zero rows"), 0)
@@ -197,18 +199,28 @@ class _Subject:
             self.hold("answer", not array.flags.writeable, f"tensor {name!r} can be written to")
             wrong = wanted[name].mismatch(array)
             self.hold("answer", not wrong, f"tensor {name!r} {wrong}")
-            self.hold(rule, array.shape[0] == rows, f"tensor {name!r} has {array.shape[0]} rows for {rows}")
+            if answer.sources is None:
+                self.hold(rule, array.shape[0] == rows, f"tensor {name!r} has {array.shape[0]} rows for {rows}")
+        self._check_sources(answer, rows)
         if rows and not isinstance(self._node, Aggregate):
             given = cast("Tensors", request[""])
             sizes: dict[str, object] = {}
             for specs, tensors in ((signature.inputs, given), (wanted, answer)):
                 for name, spec in specs.items():
+                    if specs is wanted and self._node.expands:
+                        spec = replace(spec, shape=("?", *spec.shape[1:]))
                     clash = _bind(spec, tensors[name], sizes)
                     self.hold("answer", not clash, f"tensor {name!r}: {clash} in {signature}")
 
+    def _check_sources(self, answer: Tensors, rows: int) -> None:
+        expands, sources = self._node.expands, answer.sources
+        self.hold("sources", expands == (sources is not None), f"sources {sources}, and expands is {expands}")
+        if sources is not None and len(sources):
+            self.hold("sources", int(sources[-1]) < rows, f"a row of row {sources[-1]}, where {rows} were given")
+
     async def check_concurrency(self, request: Branches, count: int) -> None:
         """Different requests at the same time, against the same ones in turn."""
-        rows = _rows_of(request)
+        rows = request.rows
         parts = [_take(request, index % (rows - 1), rows) for index in range(count)]
         serial = [await self.answer_to(part, "concurrency") for part in parts]
         calls = (self.answer_to(part, "concurrency") for part in parts)
@@ -255,19 +267,13 @@ class _Subject:
             self.same("bad input", again, expected, "after a wrong request it answers otherwise")
 
 
-def _rows_of(request: Branches) -> int:
-    rows = {branch.rows for branch in request.values() if isinstance(branch, Tensors)}
-    if len(rows) != 1:
-        raise ValueError(f"the branches of the example need equal rows, not {sorted(rows)}")
-    return rows.pop()
-
-
 def _map(request: Branches, change: Callable[[Tensors], Tensors]) -> Branches:
-    return {name: change(branch) if isinstance(branch, Tensors) else branch for name, branch in request.items()}
+    changed = {name: change(branch) if isinstance(branch, Tensors) else branch for name, branch in request.items()}
+    return Branches.trusted(changed, request.rows)
 
 
 def _take(request: Branches, start: int, stop: int) -> Branches:
-    return _map(request, lambda tensors: tensors.take(start, stop))
+    return Branches(_map(request, lambda tensors: tensors.take(start, stop)), stop - start)
 
 
 def _specs(tensors: Tensors) -> Mapping[str, TensorSpec]:

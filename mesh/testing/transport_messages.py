@@ -80,13 +80,33 @@ async def kinds(bench: TransportBench) -> None:
         for kind in ("preprocess", "predict", GRAPH):
             answer = await served.link.handler(kind, kind)(ROW, Context())
             bench.hold(answer == Tensors({"kind": [kind]}), f"a {kind} call was answered by {answer!r}")
-        branches: Branches = {
-            "first": ROW,
-            "second": Overloaded("full", node="second", request_id="r", retry_after_s=0.25),
-            "third": Tensors({"y": [b"\0"], "z": np.int64(3)}),
-        }
-        await served.link.handler("aggregate", "join")(branches, Context())
-        bench.hold(seen == [branches] and list(seen[0]) == list(branches), f"branches arrived as {seen}")
+        branches = Branches(
+            {
+                "first": Tensors({"y": [b"\0", b""], "z": [[3], [4]]}),
+                "second": Overloaded("full", node="second", request_id="r", retry_after_s=0.25),
+                "some": Tensors({"x": [1.5]}, sources=[1]),
+                "none": Tensors({"x": np.empty((0, 2))}, sources=[]),
+            }
+        )
+        failed = Branches({"only": InvalidInput("why", node="only", request_id="r")}, rows=3)
+        for sent in (branches, failed):
+            await served.link.handler("aggregate", "join")(sent, Context())
+            same = seen[-1] == sent and list(seen[-1]) == list(sent) and seen[-1].rows == sent.rows
+            bench.hold(same, f"branches arrived as {seen[-1]}")
+
+
+async def sources(bench: TransportBench) -> None:
+    """A node may answer with more rows than it was given, or fewer: each says which row it came from."""
+    for size in (1, 40_000):
+        answer = Tensors({"x": np.ones((3, size), np.float32)}, sources=[0, 0, 2])
+        nothing = Tensors({"x": np.ones((0, size), np.float32)}, sources=[])
+        script = ScriptedHandler()
+        async with bench.serve(node(script)) as served:
+            for expected in (answer, nothing):
+                asked = asyncio.ensure_future(served.link.handler("predict", "node")(ROW, Context()))
+                (await script.request()).reply(expected)
+                found = await asked
+                bench.hold(found == expected, f"{expected!r} arrived as {found!r}")
 
 
 def _named(kind: str) -> Handler[Tensors]:
@@ -228,6 +248,7 @@ MESSAGE_RULES: Sequence[Callable[[TransportBench], Awaitable[None]]] = (
     datatypes,
     read_only,
     kinds,
+    sources,
     unknown_endpoint,
     errors,
     foreign_failures,

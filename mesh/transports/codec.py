@@ -19,18 +19,22 @@ from mesh.errors import InvalidInput
 from mesh.signature import TensorSpec
 from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
 from mesh.transports.contract import MAX_PARAMETERS
-from mesh.v1 import call_pb2, tensor_pb2
+from mesh.v1 import aggregate_service_pb2, call_pb2, tensor_pb2
 
 __all__ = [
     "collect_tensors",
     "context_of",
+    "decode_branch",
     "decode_report",
+    "decode_sources",
     "decode_tensors",
     "duration",
+    "encode_branch",
     "encode_data",
     "encode_head",
     "encode_options",
     "encode_report",
+    "encode_sources",
     "encode_specs",
     "encode_tensors",
     "seconds",
@@ -97,6 +101,36 @@ def collect_tensors(found: Iterable[tuple[tensor_pb2.Tensor, bytes | memoryview]
             raise InvalidInput(f"tensor {name[:MAX_NAME]!r} {problem}", tensor=name[:MAX_NAME])
         arrays[name] = _decode(name, message, data)
     return Tensors.trusted(arrays)
+
+
+def encode_sources(sources: Array) -> tensor_pb2.Sources:
+    """Row numbers as a message."""
+    return tensor_pb2.Sources(rows=sources.tolist())
+
+
+def decode_sources(tensors: Tensors, message: tensor_pb2.Sources) -> Tensors:
+    """The same tensors, with the sources of their rows.
+
+    Raises:
+        InvalidInput: They are not one row number a row, or they decrease.
+    """
+    return Tensors(tensors, sources=np.fromiter(message.rows, np.int64, len(message.rows)))
+
+
+def encode_branch(branch: Tensors) -> aggregate_service_pb2.BranchTensors:
+    """The tensors of one branch, and which rows they answer."""
+    sources = None if branch.sources is None else encode_sources(branch.sources)
+    return aggregate_service_pb2.BranchTensors(tensors=encode_tensors(branch), sources=sources)
+
+
+def decode_branch(message: aggregate_service_pb2.BranchTensors) -> Tensors:
+    """The same, back.
+
+    Raises:
+        InvalidInput: As for `decode_tensors` and `decode_sources`.
+    """
+    tensors = decode_tensors(message.tensors)
+    return decode_sources(tensors, message.sources) if message.HasField("sources") else tensors
 
 
 def _decode(name: str, message: tensor_pb2.Tensor, data: bytes | memoryview) -> Array:

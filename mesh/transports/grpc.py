@@ -21,7 +21,7 @@ from mesh.errors import PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission, check_request
-from mesh.transports.codec import decode_report, encode_options, encode_tensors
+from mesh.transports.codec import decode_report, encode_branch, encode_options
 from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_named
 from mesh.transports.description import decode_description
 from mesh.transports.engine import Engine, GrpcioEngine
@@ -226,7 +226,8 @@ def _encode_branches(name: str, request: Branches, context: Context) -> bytes:
         if isinstance(result, RequestError):
             branches.append(aggregate_service_pb2.Branch(name=branch, error=encode_error(result)))
         else:
-            answer = aggregate_service_pb2.BranchTensors(tensors=encode_tensors(result))
-            branches.append(aggregate_service_pb2.Branch(name=branch, answer=answer))
-    options = encode_options(context)
-    return aggregate_service_pb2.AggregateRequest(node=name, branches=branches, options=options).SerializeToString()
+            branches.append(aggregate_service_pb2.Branch(name=branch, answer=encode_branch(result)))
+    message = aggregate_service_pb2.AggregateRequest(
+        node=name, branches=branches, options=encode_options(context), rows=request.rows
+    )
+    return message.SerializeToString()

@@ -18,15 +18,15 @@ from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
 from mesh.transports.codec import (
     context_of,
+    decode_branch,
     decode_report,
-    decode_tensors,
+    encode_branch,
     encode_options,
     encode_report,
-    encode_tensors,
 )
 from mesh.transports.contract import Endpoint, Limits, node_named
 from mesh.transports.status import decode_error, encode_error
-from mesh.v1 import call_pb2, error_pb2, graph_service_pb2
+from mesh.v1 import aggregate_service_pb2, call_pb2, error_pb2
 
 __all__ = ["InprocTransport"]
 
@@ -164,12 +164,13 @@ class _InprocLink:
 
 
 def _resend(tensors: Tensors) -> Tensors:
-    message = graph_service_pb2.RunRequest(inputs=encode_tensors(tensors))
-    return decode_tensors(graph_service_pb2.RunRequest.FromString(message.SerializeToString()).inputs)
+    message = encode_branch(tensors)
+    return decode_branch(aggregate_service_pb2.BranchTensors.FromString(message.SerializeToString()))
 
 
 def _resend_branches(branches: Branches) -> Branches:
-    return {
+    resent = {
         name: _resend(result) if isinstance(result, Tensors) else decode_error(encode_error(result))
         for name, result in branches.items()
     }
+    return Branches(resent, branches.rows)

@@ -1,9 +1,9 @@
 """Whole calls and answers, bytes to tensors and back: the fast path of the codec.
 
 The requests of Preprocess, Predict and Run have one layout (name 1, inputs 2, options 3), and so have their answers and
-Aggregate's (outputs 1, report 2; Run's has a request id as well, 3). Small messages go through protobuf. In large ones
-only the small fields do: a tensor's data is spliced in by hand when written, which copies it once, and found by walking
-over the fields when read, which copies it not at all. Any protobuf decoder reads what is written here.
+Aggregate's (outputs 1, report 2; Run's has a request id as well, 3, and those of nodes have sources, 4). Small messages
+go through protobuf. In large ones only the small fields do: a tensor's data is spliced in by hand when written, which
+copies it once, and found by walking over the fields when read, which copies it not at all. Any protobuf decoder reads what is written here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from google.protobuf.message import DecodeError
 
 from mesh.errors import InvalidInput
 from mesh.tensors import Tensors
-from mesh.transports.codec import collect_tensors, decode_tensors, encode_data, encode_head, encode_tensors
-from mesh.v1 import call_pb2, graph_service_pb2, tensor_pb2
+from mesh.transports.codec import (
+    collect_tensors,
+    decode_sources,
+    encode_data,
+    encode_head,
+    encode_sources,
+    encode_tensors,
+)
+from mesh.v1 import call_pb2, graph_service_pb2, predict_service_pb2, tensor_pb2
 
 __all__ = ["decode_answer", "decode_call", "encode_answer", "encode_call"]
 
@@ -69,9 +76,16 @@ def encode_answer(outputs: Tensors, report: call_pb2.CallReport | None, request_
     """A PreprocessResponse, PredictResponse, AggregateResponse or RunResponse; only the last has a request id."""
     if outputs.nbytes < SPLICED_FROM:
         message = graph_service_pb2.RunResponse(outputs=encode_tensors(outputs), report=report, request_id=request_id)
-        return message.SerializeToString()
+        return message.SerializeToString() + _sources(outputs)
     small = graph_service_pb2.RunResponse(report=report, request_id=request_id)
-    return _spliced(small.SerializeToString(), _OUTPUTS, outputs)
+    return _spliced(small.SerializeToString() + _sources(outputs), _OUTPUTS, outputs)
+
+
+def _sources(outputs: Tensors) -> bytes:
+    # Two messages one after the other are, to protobuf, one message with the fields of both.
+    if outputs.sources is None:
+        return b""
+    return predict_service_pb2.PredictResponse(sources=encode_sources(outputs.sources)).SerializeToString()
 
 
 def decode_answer(raw: bytes) -> tuple[Tensors, call_pb2.CallReport]:
@@ -81,10 +95,15 @@ def decode_answer(raw: bytes) -> tuple[Tensors, call_pb2.CallReport]:
         InvalidInput: The bytes are no such message, or a tensor in it is not what it says.
     """
     if len(raw) < SPLICED_FROM:
-        message = _parsed(graph_service_pb2.RunResponse, raw)
-        return decode_tensors(message.outputs), message.report
-    small, found = _split(raw, _OUTPUTS)
-    return collect_tensors(found), _parsed(graph_service_pb2.RunResponse, small).report
+        message = _parsed(predict_service_pb2.PredictResponse, raw)
+        found = ((tensor, tensor.data) for tensor in message.outputs)
+    else:
+        small, found = _split(raw, _OUTPUTS)
+        message = _parsed(predict_service_pb2.PredictResponse, small)
+    outputs = collect_tensors(found)
+    if message.HasField("sources"):
+        outputs = decode_sources(outputs, message.sources)
+    return outputs, message.report
 
 
 def _parsed(kind: Any, raw: bytes) -> Any:

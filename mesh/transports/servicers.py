@@ -16,7 +16,14 @@ from mesh.errors import InvalidInput, RequestError
 from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
-from mesh.transports.codec import context_of, decode_tensors, encode_report, encode_tensors
+from mesh.transports.codec import (
+    context_of,
+    decode_branch,
+    decode_tensors,
+    encode_report,
+    encode_sources,
+    encode_tensors,
+)
 from mesh.transports.contract import GRAPH, Endpoint
 from mesh.transports.description import encode_description
 from mesh.transports.message import decode_call, encode_answer
@@ -127,6 +134,8 @@ class Servicer:
             error.request_id = error.request_id or request_id
             return predict_service_pb2.PredictStreamResponse(request_id=request_id, error=encode_error(error))
         response = predict_service_pb2.PredictResponse(outputs=encode_tensors(outputs), report=arrival.report())
+        if outputs.sources is not None:
+            response.sources.CopyFrom(encode_sources(outputs.sources))
         return predict_service_pb2.PredictStreamResponse(request_id=request_id, response=response)
 
     async def aggregate(self, request: aggregate_service_pb2.AggregateRequest, call: Call) -> bytes:
@@ -200,12 +209,16 @@ def _branches(request: aggregate_service_pb2.AggregateRequest, node: str) -> Bra
             raise InvalidInput(f"branch {branch.name!r} needs a name of its own", node=node)
         match branch.WhichOneof("result"):
             case "answer":
-                branches[branch.name] = decode_tensors(branch.answer.tensors)
+                branches[branch.name] = decode_branch(branch.answer)
             case "error":
                 branches[branch.name] = decode_error(branch.error)
             case _:
                 raise InvalidInput(f"branch {branch.name!r} has neither answer nor error", node=node)
-    return branches
+    try:
+        return Branches(branches, request.rows if request.HasField("rows") else None)
+    except InvalidInput as error:
+        error.node = node
+        raise
 
 
 SERVICES = {

@@ -27,7 +27,7 @@ from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
 from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmesh/v1/aggregate_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"1\n\rBranchTensors\x12 \n\x07tensors\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\"q\n\x06\x42ranch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.mesh.v1.BranchTensorsH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result\"j\n\x10\x41ggregateRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x08\x62ranches\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Branch\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"Z\n\x11\x41ggregateResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport2V\n\x10\x41ggregateService\x12\x42\n\tAggregate\x12\x19.mesh.v1.AggregateRequest\x1a\x1a.mesh.v1.AggregateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmesh/v1/aggregate_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"T\n\rBranchTensors\x12 \n\x07tensors\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12!\n\x07sources\x18\x02 \x01(\x0b\x32\x10.mesh.v1.Sources\"q\n\x06\x42ranch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.mesh.v1.BranchTensorsH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result\"\x86\x01\n\x10\x41ggregateRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12!\n\x08\x62ranches\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Branch\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\x12\x11\n\x04rows\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_rows\"Z\n\x11\x41ggregateResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport2V\n\x10\x41ggregateService\x12\x42\n\tAggregate\x12\x19.mesh.v1.AggregateRequest\x1a\x1a.mesh.v1.AggregateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.aggregate_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BRANCHTENSORS']._serialized_start=107
-  _globals['_BRANCHTENSORS']._serialized_end=156
-  _globals['_BRANCH']._serialized_start=158
-  _globals['_BRANCH']._serialized_end=271
-  _globals['_AGGREGATEREQUEST']._serialized_start=273
-  _globals['_AGGREGATEREQUEST']._serialized_end=379
-  _globals['_AGGREGATERESPONSE']._serialized_start=381
-  _globals['_AGGREGATERESPONSE']._serialized_end=471
-  _globals['_AGGREGATESERVICE']._serialized_start=473
-  _globals['_AGGREGATESERVICE']._serialized_end=559
+  _globals['_BRANCHTENSORS']._serialized_end=191
+  _globals['_BRANCH']._serialized_start=193
+  _globals['_BRANCH']._serialized_end=306
+  _globals['_AGGREGATEREQUEST']._serialized_start=309
+  _globals['_AGGREGATEREQUEST']._serialized_end=443
+  _globals['_AGGREGATERESPONSE']._serialized_start=445
+  _globals['_AGGREGATERESPONSE']._serialized_end=535
+  _globals['_AGGREGATESERVICE']._serialized_start=537
+  _globals['_AGGREGATESERVICE']._serialized_end=623
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
 from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmesh/v1/predict_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"f\n\x0ePredictRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"X\n\x0fPredictResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\"@\n\x14PredictStreamRequest\x12(\n\x07request\x18\x01 \x01(\x0b\x32\x17.mesh.v1.PredictRequest\"\x8a\x01\n\x15PredictStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.mesh.v1.PredictResponseH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result2\xa2\x01\n\x0ePredictService\x12<\n\x07Predict\x12\x17.mesh.v1.PredictRequest\x1a\x18.mesh.v1.PredictResponse\x12R\n\rPredictStream\x12\x1d.mesh.v1.PredictStreamRequest\x1a\x1e.mesh.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmesh/v1/predict_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"f\n\x0ePredictRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"{\n\x0fPredictResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\x12!\n\x07sources\x18\x04 \x01(\x0b\x32\x10.mesh.v1.Sources\"@\n\x14PredictStreamRequest\x12(\n\x07request\x18\x01 \x01(\x0b\x32\x17.mesh.v1.PredictRequest\"\x8a\x01\n\x15PredictStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.mesh.v1.PredictResponseH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x42\x08\n\x06result2\xa2\x01\n\x0ePredictService\x12<\n\x07Predict\x12\x17.mesh.v1.PredictRequest\x1a\x18.mesh.v1.PredictResponse\x12R\n\rPredictStream\x12\x1d.mesh.v1.PredictStreamRequest\x1a\x1e.mesh.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREQUEST']._serialized_start=105
   _globals['_PREDICTREQUEST']._serialized_end=207
   _globals['_PREDICTRESPONSE']._serialized_start=209
-  _globals['_PREDICTRESPONSE']._serialized_end=297
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=299
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=363
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=366
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=504
-  _globals['_PREDICTSERVICE']._serialized_start=507
-  _globals['_PREDICTSERVICE']._serialized_end=669
+  _globals['_PREDICTRESPONSE']._serialized_end=332
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=334
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=398
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=401
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=539
+  _globals['_PREDICTSERVICE']._serialized_start=542
+  _globals['_PREDICTSERVICE']._serialized_end=704
 # @@protoc_insertion_point(module_scope)

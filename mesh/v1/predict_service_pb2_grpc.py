@@ -52,7 +52,7 @@ class PredictServiceServicer(object):
     """
 
     def Predict(self, request, context):
-        """Predict a batch. Row i of the answer belongs to row i of the request.
+        """Predict a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

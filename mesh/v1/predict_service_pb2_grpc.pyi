@@ -34,7 +34,7 @@ class PredictServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PredictServiceAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_predict_service_pb2.PredictRequest, _predict_service_pb2.PredictResponse]
-    """Predict a batch. Row i of the answer belongs to row i of the request."""
+    """Predict a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
     PredictStream: _grpc.StreamStreamMultiCallable[_predict_service_pb2.PredictStreamRequest, _predict_service_pb2.PredictStreamResponse]
     """Predict many batches over one call. Answers come in the order in which they are ready, each with the request_id of its
     request; a batch that fails is answered with its error and the stream goes on.
@@ -46,7 +46,7 @@ class PredictServiceAsyncStub(PredictServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_predict_service_pb2.PredictRequest, _predict_service_pb2.PredictResponse]  # type: ignore[assignment]
-    """Predict a batch. Row i of the answer belongs to row i of the request."""
+    """Predict a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
     PredictStream: _aio.StreamStreamMultiCallable[_predict_service_pb2.PredictStreamRequest, _predict_service_pb2.PredictStreamResponse]  # type: ignore[assignment]
     """Predict many batches over one call. Answers come in the order in which they are ready, each with the request_id of its
     request; a batch that fails is answered with its error and the stream goes on.
@@ -61,7 +61,7 @@ class PredictServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _predict_service_pb2.PredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_predict_service_pb2.PredictResponse, _abc.Awaitable[_predict_service_pb2.PredictResponse]]:
-        """Predict a batch. Row i of the answer belongs to row i of the request."""
+        """Predict a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
 
     @_abc_1.abstractmethod
     def PredictStream(

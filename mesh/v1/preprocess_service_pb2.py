@@ -26,7 +26,7 @@ from mesh.v1 import call_pb2 as mesh_dot_v1_dot_call__pb2
 from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mesh/v1/preprocess_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x14mesh/v1/tensor.proto\"i\n\x11PreprocessRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"[\n\x12PreprocessResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport2Z\n\x11PreprocessService\x12\x45\n\nPreprocess\x12\x1a.mesh.v1.PreprocessRequest\x1a\x1b.mesh.v1.PreprocessResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mesh/v1/preprocess_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x14mesh/v1/tensor.proto\"i\n\x11PreprocessRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"~\n\x12PreprocessResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\x12!\n\x07sources\x18\x04 \x01(\x0b\x32\x10.mesh.v1.Sources2Z\n\x11PreprocessService\x12\x45\n\nPreprocess\x12\x1a.mesh.v1.PreprocessRequest\x1a\x1b.mesh.v1.PreprocessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPROCESSREQUEST']._serialized_start=87
   _globals['_PREPROCESSREQUEST']._serialized_end=192
   _globals['_PREPROCESSRESPONSE']._serialized_start=194
-  _globals['_PREPROCESSRESPONSE']._serialized_end=285
-  _globals['_PREPROCESSSERVICE']._serialized_start=287
-  _globals['_PREPROCESSSERVICE']._serialized_end=377
+  _globals['_PREPROCESSRESPONSE']._serialized_end=320
+  _globals['_PREPROCESSSERVICE']._serialized_start=322
+  _globals['_PREPROCESSSERVICE']._serialized_end=412
 # @@protoc_insertion_point(module_scope)

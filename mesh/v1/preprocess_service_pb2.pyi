@@ -62,6 +62,7 @@ class PreprocessResponse(_message.Message):
 
     OUTPUTS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
         """The node's outputs."""
@@ -70,15 +71,20 @@ class PreprocessResponse(_message.Message):
     def report(self) -> _call_pb2.CallReport:
         """Where the time went; unset unless asked for."""
 
+    @_builtins.property
+    def sources(self) -> _tensor_pb2.Sources:
+        """For a node that expands: which row of the request each row of the answer came from. Unset where row i belongs to row i."""
+
     def __init__(
         self,
         *,
         outputs: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
         report: _call_pb2.CallReport | None = ...,
+        sources: _tensor_pb2.Sources | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "sources", b"sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "report", b"report", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,7 @@ class PreprocessServiceServicer(object):
     """
 
     def Preprocess(self, request, context):
-        """Preprocess a batch. Row i of the answer belongs to row i of the request.
+        """Preprocess a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class PreprocessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PreprocessServiceAsyncStub: ...
     Preprocess: _grpc.UnaryUnaryMultiCallable[_preprocess_service_pb2.PreprocessRequest, _preprocess_service_pb2.PreprocessResponse]
-    """Preprocess a batch. Row i of the answer belongs to row i of the request."""
+    """Preprocess a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
 
 @_typing.type_check_only
 class PreprocessServiceAsyncStub(PreprocessServiceStub):
@@ -42,7 +42,7 @@ class PreprocessServiceAsyncStub(PreprocessServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Preprocess: _aio.UnaryUnaryMultiCallable[_preprocess_service_pb2.PreprocessRequest, _preprocess_service_pb2.PreprocessResponse]  # type: ignore[assignment]
-    """Preprocess a batch. Row i of the answer belongs to row i of the request."""
+    """Preprocess a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
 
 class PreprocessServiceServicer(metaclass=_abc_1.ABCMeta):
     """A node that turns inputs into what a model takes: decodes, scales, tokenises."""
@@ -53,6 +53,6 @@ class PreprocessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _preprocess_service_pb2.PreprocessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_preprocess_service_pb2.PreprocessResponse, _abc.Awaitable[_preprocess_service_pb2.PreprocessResponse]]:
-        """Preprocess a batch. Row i of the answer belongs to row i of the request."""
+        """Preprocess a batch. Row i of the answer belongs to row i of the request, unless the answer says otherwise."""
 
 def add_PreprocessServiceServicer_to_server(servicer: PreprocessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

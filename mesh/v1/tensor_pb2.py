@@ -24,17 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/tensor.proto\x12\x07mesh.v1\"i\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x08\x64\x61tatype\x18\x02 \x01(\x0e\x32\x11.mesh.v1.Datatype\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0f\n\x07padding\x18\x05 \x01(\x0c\"N\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x08\x64\x61tatype\x18\x02 \x01(\x0e\x32\x11.mesh.v1.Datatype\x12\r\n\x05shape\x18\x03 \x03(\x03*\xb9\x02\n\x08\x44\x61tatype\x12\x18\n\x14\x44\x41TATYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDATATYPE_BOOL\x10\x01\x12\x12\n\x0e\x44\x41TATYPE_UINT8\x10\x02\x12\x13\n\x0f\x44\x41TATYPE_UINT16\x10\x03\x12\x13\n\x0f\x44\x41TATYPE_UINT32\x10\x04\x12\x13\n\x0f\x44\x41TATYPE_UINT64\x10\x05\x12\x11\n\rDATATYPE_INT8\x10\x06\x12\x12\n\x0e\x44\x41TATYPE_INT16\x10\x07\x12\x12\n\x0e\x44\x41TATYPE_INT32\x10\x08\x12\x12\n\x0e\x44\x41TATYPE_INT64\x10\t\x12\x11\n\rDATATYPE_FP16\x10\n\x12\x11\n\rDATATYPE_FP32\x10\x0b\x12\x11\n\rDATATYPE_FP64\x10\x0c\x12\x12\n\x0e\x44\x41TATYPE_BYTES\x10\r\x12\x11\n\rDATATYPE_BF16\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/tensor.proto\x12\x07mesh.v1\"i\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x08\x64\x61tatype\x18\x02 \x01(\x0e\x32\x11.mesh.v1.Datatype\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0f\n\x07padding\x18\x05 \x01(\x0c\"\x17\n\x07Sources\x12\x0c\n\x04rows\x18\x01 \x03(\x03\"N\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x08\x64\x61tatype\x18\x02 \x01(\x0e\x32\x11.mesh.v1.Datatype\x12\r\n\x05shape\x18\x03 \x03(\x03*\xb9\x02\n\x08\x44\x61tatype\x12\x18\n\x14\x44\x41TATYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDATATYPE_BOOL\x10\x01\x12\x12\n\x0e\x44\x41TATYPE_UINT8\x10\x02\x12\x13\n\x0f\x44\x41TATYPE_UINT16\x10\x03\x12\x13\n\x0f\x44\x41TATYPE_UINT32\x10\x04\x12\x13\n\x0f\x44\x41TATYPE_UINT64\x10\x05\x12\x11\n\rDATATYPE_INT8\x10\x06\x12\x12\n\x0e\x44\x41TATYPE_INT16\x10\x07\x12\x12\n\x0e\x44\x41TATYPE_INT32\x10\x08\x12\x12\n\x0e\x44\x41TATYPE_INT64\x10\t\x12\x11\n\rDATATYPE_FP16\x10\n\x12\x11\n\rDATATYPE_FP32\x10\x0b\x12\x11\n\rDATATYPE_FP64\x10\x0c\x12\x12\n\x0e\x44\x41TATYPE_BYTES\x10\r\x12\x11\n\rDATATYPE_BF16\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=221
-  _globals['_DATATYPE']._serialized_end=534
+  _globals['_DATATYPE']._serialized_start=246
+  _globals['_DATATYPE']._serialized_end=559
   _globals['_TENSOR']._serialized_start=33
   _globals['_TENSOR']._serialized_end=138
-  _globals['_TENSORSPEC']._serialized_start=140
-  _globals['_TENSORSPEC']._serialized_end=218
+  _globals['_SOURCES']._serialized_start=140
+  _globals['_SOURCES']._serialized_end=163
+  _globals['_TENSORSPEC']._serialized_start=165
+  _globals['_TENSORSPEC']._serialized_end=243
 # @@protoc_insertion_point(module_scope)

@@ -166,3 +166,22 @@ def test_tensors_survive_a_pickle_and_stay_read_only() -> None:
     again = pickle.loads(pickle.dumps(made))
     assert again == made
     assert not again["x"].flags.writeable
+
+
+def test_rows_of_an_answer_that_expands_are_taken_by_the_rows_they_came_from() -> None:
+    answer = Tensors({"x": [10, 11, 30, 50]}, sources=[1, 1, 3, 5])
+    middle = answer.take(1, 4)
+    assert middle == Tensors({"x": [10, 11, 30]}, sources=[0, 0, 2])
+    assert answer.take(2, 3) == Tensors({"x": np.empty(0, np.int64)}, sources=[])
+    assert answer != Tensors(answer)
+    assert answer != Tensors(answer, sources=[1, 1, 3, 4])
+    assert pickle.loads(pickle.dumps(answer)) == answer
+    for found in (answer, middle):
+        assert found.sources is not None
+        assert not found.sources.flags.writeable
+
+
+@pytest.mark.parametrize("sources", [[1, 0], [-1, 0], [0], [0, 1, 2], [0.0, 1.0], [[0, 1]], "ab", [0, None]])
+def test_sources_that_are_no_rising_list_of_row_numbers_are_refused(sources: Any) -> None:
+    with pytest.raises(InvalidInput, match="sources"):
+        Tensors({"x": [1, 2]}, sources=sources)

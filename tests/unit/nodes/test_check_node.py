@@ -66,7 +66,9 @@ async def test_a_good_node_passes(make: Callable[[], Node]) -> None:
     await check_node(make, EXAMPLE)
 
 
-BRANCHES = {"left": Tensors({"y": EXAMPLE["x"]}), "right": Tensors({"y": EXAMPLE["x"] + 1}), "late": InvalidInput("x")}
+BRANCHES = Branches(
+    {"left": Tensors({"y": EXAMPLE["x"]}), "right": Tensors({"y": EXAMPLE["x"] + 1}), "late": InvalidInput("x")}
+)
 
 
 async def test_a_good_aggregate_passes() -> None:
@@ -87,9 +89,36 @@ async def test_an_example_of_one_row_proves_nothing() -> None:
         await check_node(Double, EXAMPLE.take(0, 1))
 
 
-async def test_branches_of_different_rows_are_no_example() -> None:
-    with pytest.raises(ValueError, match="equal rows"):
-        await check_node(Mean, {"left": Tensors({"y": EXAMPLE["x"]}), "right": Tensors({"y": EXAMPLE["x"][1:]})})
+class Repeats(Preprocess):
+    """Row i comes i times."""
+
+    signature = Signature.parse("x: FP32[rows, n] -> y: FP32[rows, n]")
+    expands = True
+
+    async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+        sources = np.repeat(np.arange(inputs.rows), inputs["x"][:, 0].astype(int) % 3)
+        return Tensors({"y": inputs["x"][sources]}, sources=sources)
+
+
+async def test_a_node_that_expands_passes() -> None:
+    await check_node(Repeats, EXAMPLE)
+
+
+async def test_a_node_that_expands_has_to_say_where_rows_came_from_and_no_other_may() -> None:
+    class Silent(Repeats):
+        async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+            return Tensors({"y": inputs["x"]})
+
+    class Sly(Repeats):
+        expands = False
+
+    class Beyond(Repeats):
+        async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
+            return Tensors({"y": inputs["x"]}, sources=np.arange(inputs.rows) + 1)
+
+    for made in (Silent, Sly, Beyond):
+        with pytest.raises(NodeContractError, match=f"{made.__name__} breaks the rule 'sources'"):
+            await check_node(made, EXAMPLE)
 
 
 class Kindless(Double):

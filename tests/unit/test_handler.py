@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh import Branches, InvalidInput, Tensors, Unavailable
+
+WHOLE = Tensors({"x": [1, 2, 3]})
+SOME = Tensors({"x": [2]}, sources=[1])
+
+
+def test_branches_tell_the_rows_of_their_join() -> None:
+    late = Unavailable("late")
+    branches = Branches({"some": SOME, "late": late, "whole": WHOLE})
+    assert branches.rows == 3
+    assert list(branches) == ["some", "late", "whole"]
+    assert branches.answers == {"some": SOME, "whole": WHOLE}
+    assert branches.errors == {"late": late}
+
+
+def test_where_no_branch_answers_every_row_somebody_has_to_say_how_many_there_are() -> None:
+    with pytest.raises(InvalidInput, match="how many rows"):
+        Branches({"some": SOME})
+    assert Branches({"some": SOME}, rows=2).rows == 2
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        Tensors({"x": [1, 2]}),
+        Tensors({"x": [1]}, sources=[3]),
+        Tensors({"x": [1, 2]}, sources=[1, 1]),
+    ],
+)
+def test_a_branch_of_other_rows_than_the_joins_is_refused_by_name(branch: Tensors) -> None:
+    with pytest.raises(InvalidInput, match="branch 'odd'"):
+        Branches({"whole": WHOLE, "odd": branch})
