@@ -3,7 +3,8 @@
 The requests of Preprocess, Predict and Run have one layout (name 1, inputs 2, options 3), and so have their answers and
 Aggregate's (outputs 1, report 2; Run's has a request id as well, 3, and those of nodes have sources, 4). Small messages
 go through protobuf. In large ones only the small fields do: a tensor's data is spliced in by hand when written, which
-copies it once, and found by walking over the fields when read, which copies it not at all. Any protobuf decoder reads what is written here.
+copies it once, and found by walking over the fields when read, which copies it not at all. Any protobuf decoder reads
+what is written here.
 """
 
 from __future__ import annotations
