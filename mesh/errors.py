@@ -21,7 +21,7 @@
 | Overloaded | RESOURCE_EXHAUSTED | yes, after `retry_after_s` |
 | DeadlineExceeded | DEADLINE_EXCEEDED | no |
 | Cancelled | CANCELLED | no |
-| Unavailable | UNAVAILABLE | yes |
+| Unavailable | UNAVAILABLE | yes, after `retry_after_s` where it says so |
 | NodeFailed | INTERNAL | no |
 
 Request errors are values: two are equal when class, text, node, tensor, row, request and hint are equal, so
@@ -168,14 +168,14 @@ class NotFound(RequestError):
     code = "NOT_FOUND"
 
 
-class Overloaded(RequestError):
-    """A bound was reached and the request was refused at once.
+class _MayPass(RequestError):
+    """What may be gone at the next attempt.
 
     Args:
-        retry_after_s: Seconds after which a new attempt makes sense: from 0 to one day, kept to the nanosecond.
+        retry_after_s: Seconds after which a new attempt makes sense: from 0, where nobody knows, to one day, kept to
+            the nanosecond.
     """
 
-    code = "RESOURCE_EXHAUSTED"
     retryable = True
 
     def __init__(
@@ -197,6 +197,16 @@ class Overloaded(RequestError):
         return (*super()._identity(), self.retry_after_s)
 
 
+class Overloaded(_MayPass):
+    """A bound was reached and the request was refused at once.
+
+    Args:
+        retry_after_s: Seconds after which a new attempt makes sense: from 0 to one day, kept to the nanosecond.
+    """
+
+    code = "RESOURCE_EXHAUSTED"
+
+
 class DeadlineExceeded(RequestError):
     """The request's time ran out before it was answered."""
 
@@ -209,11 +219,14 @@ class Cancelled(RequestError):
     code = "CANCELLED"
 
 
-class Unavailable(RequestError):
-    """A worker could not be reached, is draining, or died with the call in flight."""
+class Unavailable(_MayPass):
+    """A worker could not be reached, is draining, or died with the call in flight; or a breaker is open.
+
+    Args:
+        retry_after_s: Seconds after which a new attempt makes sense, where that is known, as by a breaker; else 0.
+    """
 
     code = "UNAVAILABLE"
-    retryable = True
 
 
 class NodeFailed(RequestError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from mesh.cli import call, check, graph, load, schema, up, worker
-from mesh.errors import Overloaded, RequestError, SetupError
+from mesh.errors import RequestError, SetupError
 from mesh.units import format_duration
 
 __all__ = ["main"]
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SetupError as error:
         return _told(str(error), EXIT_SETUP)
     except RequestError as error:
-        hint = f"; try again after {format_duration(error.retry_after_s)}" if isinstance(error, Overloaded) else ""
+        after_s: float = getattr(error, "retry_after_s", 0.0)
+        hint = f"; try again after {format_duration(after_s)}" if after_s else ""
         return _told(f"{error.code}: {error}{hint}", EXIT_FAILED)
     except BrokenPipeError:
         # Whoever read our output has seen enough. What Python still holds of it goes nowhere.

@@ -43,7 +43,7 @@ def encode_error(error: RequestError) -> error_pb2.ErrorDetail:
         row=error.row,
         request_id=error.request_id,
     )
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded) or (isinstance(error, Unavailable) and error.retry_after_s):
         detail.retry_after.CopyFrom(duration(error.retry_after_s))
     return detail
 
@@ -58,7 +58,7 @@ def decode_error(detail: error_pb2.ErrorDetail) -> RequestError:
         row=detail.row if detail.HasField("row") else None,
         request_id=detail.request_id,
     )
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Unavailable):
         error.retry_after_s = seconds(detail.retry_after)
     return error
 

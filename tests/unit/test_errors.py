@@ -20,12 +20,18 @@ from mesh.errors import (
     RequestError,
     SetupError,
     TopologyError,
+    Unavailable,
 )
 
 
+def _subclasses(error: type[RequestError]) -> set[type[RequestError]]:
+    direct = set(error.__subclasses__())
+    return direct.union(*(_subclasses(one) for one in direct))
+
+
 def test_every_request_error_is_in_the_table_under_a_grpc_status() -> None:
-    leaves = {error for error in RequestError.__subclasses__() if error.__module__ == errors.__name__}
-    assert set(REQUEST_ERRORS.values()) == leaves
+    made = {error for error in _subclasses(RequestError) if error.__module__ == errors.__name__}
+    assert set(REQUEST_ERRORS.values()) == {error for error in made if not error.__name__.startswith("_")}
     for code, error in REQUEST_ERRORS.items():
         assert error.code == code
         assert grpc.StatusCode[code] is not grpc.StatusCode.OK
@@ -55,7 +61,8 @@ def test_errors_are_equal_when_every_field_is(changed: str) -> None:
     assert one != InvalidInput("why", **others)
     assert one != InvalidInput("other", **FIELDS)
     assert one != NodeFailed("why", **FIELDS)
-    assert Overloaded("why", retry_after_s=1.0) != Overloaded("why", retry_after_s=2.0)
+    for hinted in (Overloaded, Unavailable):
+        assert hinted("why", retry_after_s=1.0) != hinted("why", retry_after_s=2.0)
 
 
 def test_an_error_that_knows_its_node_is_not_told_another() -> None:
@@ -89,7 +96,8 @@ def test_text_that_utf8_cannot_spell_is_made_so_that_it_can() -> None:
     [(0.1, 0.1), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 86400.0), (1.23456789012, 1.23456789)],
 )
 def test_a_hint_is_a_time_that_makes_sense(given_s: float, kept_s: float) -> None:
-    assert Overloaded("full", retry_after_s=given_s).retry_after_s == kept_s
+    for hinted in (Overloaded, Unavailable):
+        assert hinted("full", retry_after_s=given_s).retry_after_s == kept_s
 
 
 @pytest.mark.parametrize("made", REQUEST_ERRORS.values())

@@ -35,7 +35,7 @@ def request_errors(draw: st.DrawFn, text: st.SearchStrategy[str] = texts) -> Req
     made: Any = draw(st.sampled_from(sorted(REQUEST_ERRORS.values(), key=str)))
     fields: dict[str, Any] = {"node": draw(texts), "tensor": draw(texts), "request_id": draw(texts)}
     fields["row"] = draw(st.none() | st.integers(-(2**63), 2**63 - 1))
-    if made is Overloaded:
+    if made in (Overloaded, Unavailable):
         fields["retry_after_s"] = draw(st.floats())
     return made(draw(text), **fields)
 
