@@ -100,7 +100,8 @@ class _Reading:
         if isinstance(found, dict) and (found or not needed):
             return cast("dict[str, Any]", found)
         if name in self._raw:
-            self._problem((name,), f"{name!r} has to be a mapping with at least one entry", at_key=True)
+            entries = " with at least one entry" if needed else ""
+            self._problem((name,), f"{name!r} has to be a mapping{entries}", at_key=True)
         elif needed and name not in self._meant:
             self._problem((name,), f"{name!r} is missing")
         if needed or name in self._raw:

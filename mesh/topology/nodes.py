@@ -120,7 +120,8 @@ class NodeTyping:
         if is_list != joins and not self._topology.doubts(*path, "inputs"):
             told = "is an aggregate: write inputs as a list of nodes"
             told = told if joins else "takes tensors: write inputs as {tensor: node.tensor}"
-            self._wrong((*path, "inputs"), f"node {name!r} {told}", at_key=True)
+            if part.inputs:  # else it has been told of
+                self._wrong((*path, "inputs"), f"node {name!r} {told}", at_key=True)
             self.miswired = True
             return None
         try:

@@ -222,7 +222,7 @@ class _PlacementCheck:
             clash = next((one for one in wanted if one in taken), None)
             if clash is not None:
                 text = f"worker {taken[clash]!r} listens there already"
-                replicas = " with one of its replicas" if clash != worker.address else ""
+                replicas = " with one of its replicas" if clash != wanted[0] else ""
                 self._wrong(name, "address", text=text, hint=f"at {clash}{replicas}")
             taken.update({one: name for one in wanted if one not in taken})
 

@@ -109,7 +109,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, or else what there is."""
-    names = list(known)
+    names = [name for name in known if name]
     meant = closest(word, names)
     if meant is not None:
         return f"did you mean {meant!r}?"

@@ -134,7 +134,7 @@ class InputFile(Part):
         if value[0] != -1:
             raise ValueError("the first dimension has to be -1: axis 0 is the batch")
         if any(size < -1 or size == 0 or size > MAX_SIZE for size in value):
-            raise ValueError("a dimension is -1, where any size is taken, or a size above 0")
+            raise ValueError(f"a dimension is -1, where any size is taken, or a size from 1 to {MAX_SIZE}")
         return value
 
 

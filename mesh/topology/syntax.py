@@ -8,6 +8,9 @@ __all__ = ["explain"]
 
 _QUOTE = "put it in quotes"
 _BESIDE = "check the indentation, and that every key is written `key: value`"
+_BACKSLASH = "a backslash that stands for nothing"
+_TWICE = "in double quotes write it twice, or use single quotes"
+_TAG = "tags are not taken: write the plain value"
 
 _MEANING: dict[str, tuple[str, str]] = {
     "found a tab character that violates indentation": ("a tab: YAML is indented with spaces", ""),
@@ -28,14 +31,21 @@ _MEANING: dict[str, tuple[str, str]] = {
     ),
     "did not find expected ',' or ']'": ("a list in [ ] lacks a comma, or is not closed", ""),
     "did not find expected ',' or '}'": ("a mapping in { } lacks a comma, or is not closed", ""),
+    "found unexpected ':'": ("a ':' with nothing after it", "write {key: value}, with a space after the ':'"),
     "did not find expected node content": ("a value is expected here", ""),
-    "found unknown escape character": (
-        "a backslash that stands for nothing",
-        "in double quotes write it twice, or use single quotes",
-    ),
+    "found unknown escape character": (_BACKSLASH, _TWICE),
+    "did not find expected hexdecimal number": (_BACKSLASH, _TWICE),
+    "found invalid Unicode character escape code": (_BACKSLASH, _TWICE),
+    "did not find expected alphabetic or numeric character": ("a text cannot begin with '*' or '&'", _QUOTE),
+    "did not find expected comment or line break": ("a text cannot begin with '|' or '>'", _QUOTE),
+    "found undefined tag handle": (_TAG, ""),
+    "did not find expected tag URI": (_TAG, ""),
     "found unexpected end of stream": ("a quote that is never closed", ""),
     "found unexpected document indicator": ("a quote that is never closed", ""),
-    "did not find expected <document start>": ("a second document: a file holds one topology", ""),
+    "did not find expected <document start>": (
+        "something after the end of the topology",
+        "check the indentation, and for a bracket too many",
+    ),
 }
 """libyaml's text -> what is wrong, and what to write instead. A text that is not here is shown as it is."""
 
@@ -47,7 +57,7 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, int, str, str]
         error: What libyaml raised.
         text: What it read.
     """
-    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "is no YAML"
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "it cannot be read"
     begun = error.context_mark
     if begun and problem.startswith("found unexpected") and error.context == "while scanning a quoted scalar":
         # Where a quote begins tells more than where the file ends.

@@ -95,6 +95,8 @@ class _References:
         if edge in self._inputs:
             text = f"{shown(edge)} is an input of the graph: an output comes from a node"
             return self._wrong(("outputs", name), text)
+        if not edge_node(edge) and edge not in self._nodes:
+            return self._wrong(("outputs", name), f"{shown(edge)} has to be node.tensor", self._near(edge))
         return self._leads_somewhere(edge, ("outputs", name))
 
     def _is_branch(self, branch: str, seen: set[str], path: Path) -> bool:

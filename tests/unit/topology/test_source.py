@@ -13,9 +13,7 @@ from mesh.errors import TopologyError
 from mesh.layers import LAYERS
 from mesh.topology import compile_file
 from mesh.topology.source import MAX_BYTES, MAX_VALUES, did_you_mean, read, shown
-from tests.unit.topology.given import GOOD, NODES, changed, told
-
-INDENT = "(check the indentation, and that every key is written `key: value`)"
+from tests.unit.topology.given import GOOD, changed, told
 
 
 def with_number(text: str) -> str:
@@ -45,7 +43,6 @@ def test_a_file_that_is_no_mapping_is_told_how_to_begin(text: str) -> None:
         (with_number("! 16"), "8:23: tags are not taken: write the plain value"),
         (with_number("!!python/object/apply:os.system [ls]"), "8:23: tags are not taken: write the plain value"),
         (GOOD + "---\nmesh: v1\n", "30:1: a second document: a file holds one topology"),
-        (GOOD + "...\nmesh: v1\n", "31:1: a second document: a file holds one topology"),
         (GOOD + f"x: {'[' * 20}{']' * 20}\n", "30:19: nested deeper than 16 levels"),
         (GOOD + "? [a]\n: 1\n", "30:3: a key has to be a text"),
         (changed("{x: image}", "{x:image}"), "9:14: 'x:image' has no value (write a space after the ':')"),
@@ -53,62 +50,6 @@ def test_a_file_that_is_no_mapping_is_told_how_to_begin(text: str) -> None:
 )
 def test_more_of_yaml_than_a_topology_needs_is_refused(text: str, problem: str) -> None:
     assert problem in told(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (changed("  scale:", "\tscale:"), "6:1: a tab: YAML is indented with spaces"),
-        (changed("    with: {divide_by: 16}", "\twith: {divide_by: 16}"), "8:1: a tab: YAML is indented with spaces"),
-        (changed("digits", "@digits"), "2:7: a text cannot begin with '@' (put it in quotes)"),
-        (changed("digits", "`digits`"), "2:7: a text cannot begin with '`' (put it in quotes)"),
-        (
-            changed("name: digits", "name: digits: two"),
-            "2:13: a ':' where no key can stand (check the indentation; a text that holds ': ' needs quotes)",
-        ),
-        (
-            changed(f"    uses: {NODES}:Join", f"     uses: {NODES}:Join"),
-            f"22:5: something that does not go on with the mapping around it {INDENT}",
-        ),
-        (
-            changed("  answer:", "   answer:"),
-            f"20:4: something that does not go on with the mapping around it {INDENT}",
-        ),
-        (changed("outputs:\n", "outputs\n"), f"24:8: a key without ':' {INDENT}"),
-        (
-            changed("digits", '"\\digits"'),
-            "2:8: a backslash that stands for nothing (in double quotes write it twice, or use single quotes)",
-        ),
-        (
-            changed("  label: answer.label", "  - label"),
-            "25:3: something that does not go on with the list around it "
-            "(begin every entry with '- ', equally indented)",
-        ),
-        (
-            changed("[small, large]", "- small"),
-            "22:13: a '-' where no list can begin (begin a list in a line of its own, or write [a, b])",
-        ),
-        (changed("{x: image}", "}"), "9:13: a value is expected here"),
-        (
-            changed("[small, large]", "[small, large"),
-            "23:8: a list in [ ] lacks a comma, or is not closed (it begins in line 22)",
-        ),
-        (
-            changed("{x: image}", "{x: image"),
-            "10:8: a mapping in { } lacks a comma, or is not closed (it begins in line 9)",
-        ),
-        (
-            changed("{max_rows: 8, max_delay: 1ms}", "{max_rows: 8 max_delay: 1ms}"),
-            "15:38: a mapping in { } lacks a comma, or is not closed",
-        ),
-        (changed('"grpc://127.0.0.1:7001"', '"grpc://127.0.0.1:7001'), "29:38: a quote that is never closed"),
-        (changed('"grpc://127.0.0.1:7001"', "'grpc"), "29:38: a quote that is never closed"),
-        (GOOD + 'x: "\n---\n', "30:4: a quote that is never closed"),
-        ("%YAML 9.9\n---\n" + GOOD, "1:1: not YAML: found incompatible YAML document"),
-    ],
-)
-def test_a_slip_of_syntax_is_told_in_plain_words(text: str, problem: str) -> None:
-    assert told(text) == [problem]
 
 
 @pytest.mark.parametrize("character", ["\0", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "\ufeff", "\uffff"])
