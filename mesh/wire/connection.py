@@ -79,6 +79,11 @@ class Connection:
         return self._receiver.incomplete
 
     @property
+    def rounds(self) -> int:
+        """Changes whenever a read ends a frame or a header block: while it stands, what is incomplete grows old."""
+        return self._receiver.rounds
+
+    @property
     def highest_remote(self) -> int:
         """The highest stream that the peer opened."""
         return self._state.highest_remote
@@ -205,12 +210,14 @@ class Connection:
             or size > sender.window
             or size > stream.send_window
             or size > self.peer.max_frame
+            or size > sender.room
         ):
             if not self._may_wait(stream, size):
                 return
             sender.data(stream, data, end=end)
         elif size:
             sender.window -= size
+            sender.room -= size
             stream.send_window -= size
             self._out.append(frames.head(size, frames.DATA, frames.END_STREAM if end else 0, stream_id))
             self._out.append(data)
@@ -244,11 +251,10 @@ class Connection:
             self._state.close(stream.stream_id)
 
     def _may_wait(self, stream: Stream, size: int) -> bool:
-        """Whether we hold this much for a client that does not take it. What a client holds is its own choice."""
-        waiting = self.sender.waiting_bytes
-        if self.client or not waiting or waiting + size <= self.limits.max_waiting_bytes:
+        """Whether we hold this much for a peer that does not take it."""
+        if size <= self.sender.room or self.sender.idle:
             return True
-        text = "too much waits for the windows of the peer"
+        text = "too much waits for the peer"
         self.reset(stream.stream_id, ErrorCode.ENHANCE_YOUR_CALM)
         self._state.events.append(StreamReset(stream.stream_id, ErrorCode.ENHANCE_YOUR_CALM, remote=False, text=text))
         return False

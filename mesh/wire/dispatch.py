@@ -29,14 +29,8 @@ def start(call: ServerCall) -> None:
     task = StepTask(_serve(call), call.protocol.loop)
     call.task = task
     task.start()
-    if not task.done() and call.deadline is not None:
-        # Only who really waits needs a timer.
-        remaining = call.time_remaining() or 0.0
-        call.timer = call.protocol.loop.call_later(remaining, _expire, call)
-
-
-def _expire(call: ServerCall) -> None:
-    call.cancel(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    if not task.done():
+        call.arm()
 
 
 async def _serve(call: ServerCall) -> None:
@@ -84,10 +78,10 @@ async def _handle(call: ServerCall) -> None:
 
 
 async def _only_request(call: ServerCall) -> Any:
-    messages = call.reader.messages
-    if len(messages) != 1 or call.reader.partial:
-        raise MessageError(grpc.StatusCode.UNIMPLEMENTED, f"{len(messages)} requests where one is taken")
-    return call.deserialized(messages.popleft())
+    reader = call.reader
+    if len(reader) != 1 or reader.partial:
+        raise MessageError(grpc.StatusCode.UNIMPLEMENTED, f"{len(reader)} requests where one is taken")
+    return call.deserialized(call.take_message())
 
 
 async def _send_all(call: ServerCall, answers: Any) -> None:

@@ -33,8 +33,11 @@ class WireLimits:
     max_headers_frames: int = 16
     """Most frames that one header block may come in (CVE-2024-27316 and its like send them without end)."""
     max_waiting_bytes: int = 256 << 20
-    """Most bytes of answers, over all calls, that may wait for the windows of a client. A call whose data would go
-    beyond is reset (one message is taken whatever its length, where nothing else waits)."""
+    """Most bytes of answers, over all calls, that may wait for a client: for its windows, or until it reads. A call
+    whose data would go beyond is reset (one message is taken whatever its length, where nothing else waits)."""
+    max_held_bytes: int = 256 << 20
+    """Most bytes of requests, over all calls, that are held because they are not whole or nobody has read them yet. The
+    call that goes beyond ends as RESOURCE_EXHAUSTED."""
     max_control_backlog_bytes: int = 256 << 10
     """Most bytes of answers to control frames that wait because the peer does not read."""
     max_glitches: int = 10_000
@@ -46,9 +49,17 @@ class WireLimits:
     """Header blocks remembered by their bytes; the oldest is forgotten first."""
     remembered_bytes: int = 512 << 10
     """Memory for what is remembered of header blocks; 0 remembers nothing."""
+    hello_s: float = 20.0
+    """How long a connection may take to say hello (its TLS handshake as well), or it is closed."""
+    slow_frame_s: float = 20.0
+    """How long a frame, or a header block, may take from its first byte to its last (slow headers)."""
+    stalled_s: float = 60.0
+    """How long a peer may take not a single byte of what was written for it (a client that never reads)."""
+    linger_s: float = 5.0
+    """How long the last words of a connection may take to go out once it is closed."""
 
     def __post_init__(self) -> None:
-        ranges = {
+        ranges: dict[str, tuple[int, int]] = {
             "max_concurrent_streams": (0, frames.MAX_WINDOW),
             "max_frame_bytes": (frames.DEFAULT_FRAME, frames.MAX_FRAME),
             "stream_window_bytes": (1, frames.MAX_WINDOW),
@@ -57,6 +68,6 @@ class WireLimits:
         }
         for name in self.__slots__:
             least, most = ranges.get(name, (0, 1 << 53))
-            value: int = getattr(self, name)
+            value: float = getattr(self, name)
             if not least <= value <= most:
                 raise ValueError(f"{name} is {value}: from {least} to {most}")

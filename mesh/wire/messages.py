@@ -15,6 +15,10 @@ __all__ = ["MessageError", "MessageReader", "encode_message"]
 
 _PREFIX = struct.Struct(">BI")
 PREFIX_SIZE = 5
+SMALL_BYTES = 1024
+"""Data up to this size is gathered: an object for each byte of a message would take forty times its memory."""
+GATHERED_BYTES = 16_384
+_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
 class MessageError(Exception):
@@ -36,28 +40,54 @@ def encode_message(message: bytes, *, compress: bool = False) -> bytes:
 class MessageReader:
     """Takes the messages of one stream out of its data.
 
+    What is compressed stays so until it is taken: of a peer that sends little and means much (a bomb), one message at a
+    time is unpacked.
+
     Args:
         max_bytes: Longest message, also after it was decompressed; -1 for the 4 GiB that a prefix can say.
         encoding: What `grpc-encoding` said: `identity`, `gzip` or `deflate`.
     """
 
-    __slots__ = ("_encoding", "_have", "_max_bytes", "_need", "_parts", "_squeezed", "messages")
+    __slots__ = ("_encoding", "_have", "_max_bytes", "_messages", "_need", "_parts", "_squeezed", "held_bytes")
 
     def __init__(self, max_bytes: int, encoding: bytes = b"identity") -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
-        self._parts: list[Buffer] = []
+        self._parts: list[Buffer | bytearray] = []
         self._have = 0
         self._need = -1
         """Length of the message that is under way; -1 while its prefix is."""
         self._squeezed = False
-        self.messages: deque[bytes] = deque()
-        """Whole messages, oldest first."""
+        self._messages: deque[tuple[bytes, bool]] = deque()
+        """Whole messages, oldest first, and whether they are compressed."""
+        self.held_bytes = 0
+        """Bytes of messages that are held: those that are not whole, and those that nobody has taken yet."""
+
+    def __len__(self) -> int:
+        """How many whole messages wait to be taken."""
+        return len(self._messages)
 
     @property
     def partial(self) -> bool:
         """Whether a message has begun and is not whole."""
         return self._have > 0 or self._need >= 0
+
+    def take(self) -> bytes:
+        """The oldest message, in plain form.
+
+        Raises:
+            IndexError: There is none.
+            MessageError: It is too long when decompressed, or cannot be.
+        """
+        message, squeezed = self._messages.popleft()
+        self.held_bytes -= len(message)
+        return self._unsqueezed(message) if squeezed else message
+
+    def clear(self) -> None:
+        """Forget what is held."""
+        self._messages.clear()
+        self._parts.clear()
+        self._have = self.held_bytes = 0
 
     def feed(self, data: Buffer) -> None:
         """Take some data in.
@@ -70,10 +100,10 @@ class MessageReader:
             squeezed, length = _PREFIX.unpack_from(data)
             if not squeezed and length == len(data) - PREFIX_SIZE:
                 self._check(length)
-                self.messages.append(bytes(data[PREFIX_SIZE:]))
+                self._messages.append((bytes(data[PREFIX_SIZE:]), False))
+                self.held_bytes += length
                 return
-        self._parts.append(data)
-        self._have += len(data)
+        self._keep(data)
         while True:
             if self._need < 0:
                 if self._have < PREFIX_SIZE:
@@ -82,12 +112,26 @@ class MessageReader:
                 if flag > 1:
                     raise MessageError(grpc.StatusCode.INTERNAL, "a message with an unknown compression flag")
                 self._squeezed = bool(flag)
+                if flag and self._encoding not in _WINDOW_BITS:
+                    text = "a compressed message where no compression was announced"
+                    raise MessageError(grpc.StatusCode.INTERNAL, text)
                 self._check(self._need)
             if self._have < self._need:
                 return
             message = self._pop(self._need)
+            self.held_bytes += self._need
             self._need = -1
-            self.messages.append(self._unsqueezed(message) if self._squeezed else message)
+            self._messages.append((message, self._squeezed))
+
+    def _keep(self, data: Buffer) -> None:
+        self._have += len(data)
+        self.held_bytes += len(data)
+        if len(data) > SMALL_BYTES:
+            self._parts.append(data)
+        elif self._parts and isinstance(last := self._parts[-1], bytearray) and len(last) < GATHERED_BYTES:
+            last += data
+        else:
+            self._parts.append(bytearray(data))
 
     def _check(self, length: int) -> None:
         if 0 <= self._max_bytes < length:
@@ -96,8 +140,9 @@ class MessageReader:
 
     def _pop(self, count: int) -> bytes:
         """The next `count` bytes, in one piece."""
-        taken: list[Buffer] = []
+        taken: list[Buffer | bytearray] = []
         self._have -= count
+        self.held_bytes -= count
         index = 0
         while count:
             part = self._parts[index]
@@ -113,12 +158,7 @@ class MessageReader:
         return b"".join(taken)
 
     def _unsqueezed(self, message: bytes) -> bytes:
-        if self._encoding == b"gzip":
-            machine = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        elif self._encoding == b"deflate":
-            machine = zlib.decompressobj()
-        else:
-            raise MessageError(grpc.StatusCode.INTERNAL, "a compressed message where no compression was announced")
+        machine = zlib.decompressobj(_WINDOW_BITS[self._encoding])
         # One byte more than is taken: enough to know that it is too long, whatever it would have grown to.
         bound = self._max_bytes + 1 if self._max_bytes >= 0 else 1 << 31
         try:

@@ -5,8 +5,10 @@ is refused by name; one that only tunes grpcio's own machinery is taken and pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from mesh.wire.limits import WireLimits
 
 __all__ = ["ServerOptions"]
 
@@ -39,14 +41,19 @@ class ServerOptions:
 
     max_receive_bytes: int = DEFAULT_MESSAGE_BYTES
     max_send_bytes: int = -1
-    max_concurrent_streams: int = 1024
-    max_metadata_bytes: int = 16_384
+    max_concurrent_streams: int | None = None
+    max_metadata_bytes: int | None = None
     reuse_port: bool = False
     keepalive_s: float | None = 7200.0
     keepalive_timeout_s: float = 20.0
     max_idle_s: float | None = None
     max_age_s: float | None = None
     max_age_grace_s: float | None = None
+
+    def bounded(self, limits: WireLimits) -> WireLimits:
+        """The limits, with what was said here in their place. Raises ValueError where HTTP/2 cannot express it."""
+        told = {"max_concurrent_streams": self.max_concurrent_streams, "max_header_list_bytes": self.max_metadata_bytes}
+        return replace(limits, **{name: value for name, value in told.items() if value is not None})
 
     @classmethod
     def read(cls, options: Sequence[tuple[str, Any]] | None) -> ServerOptions:
@@ -67,7 +74,7 @@ class ServerOptions:
                 case "grpc.max_concurrent_streams":
                     found["max_concurrent_streams"] = value
                 case "grpc.max_metadata_size" | "grpc.absolute_max_metadata_size":
-                    found["max_metadata_bytes"] = max(found.get("max_metadata_bytes", 0), value)
+                    found["max_metadata_bytes"] = max(found.get("max_metadata_bytes") or 0, value)
                 case "grpc.so_reuseport":
                     found["reuse_port"] = bool(value)
                 case "grpc.keepalive_time_ms":

@@ -49,7 +49,7 @@ class Receiver:
         state: The connection.
     """
 
-    __slots__ = ("_missing", "_pieces", "_preface", "_state")
+    __slots__ = ("_missing", "_pieces", "_preface", "_state", "rounds")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -58,6 +58,8 @@ class Receiver:
         """The beginning of an incomplete frame."""
         self._missing = 0
         """Bytes without which nothing can be read of it."""
+        self.rounds = 0
+        """Reads in which a frame came to its end that is no part of an unfinished header block."""
 
     @property
     def settled(self) -> bool:
@@ -85,6 +87,8 @@ class Receiver:
         try:
             position = self._read_preface(data) if self._preface else 0
             position = self._read_frames(data, position)
+            if position and state.block is None:
+                self.rounds += 1
             self._pieces = [data[position:]] if position < len(data) else []
             if state.sender.control_backlog > state.limits.max_control_backlog_bytes:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to control frames are not read")

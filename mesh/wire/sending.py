@@ -15,12 +15,26 @@ class Sender:
 
     Args:
         peer: What the peer takes.
+        most_bytes: How much data may be held for the peer.
     """
 
-    __slots__ = ("_first_block", "_peer", "_queue", "control_backlog", "out", "waiting_bytes", "window")
+    __slots__ = (
+        "_first_block",
+        "_most",
+        "_peer",
+        "_queue",
+        "control_backlog",
+        "out",
+        "room",
+        "waiting_bytes",
+        "window",
+    )
 
-    def __init__(self, peer: PeerSettings) -> None:
+    def __init__(self, peer: PeerSettings, most_bytes: int) -> None:
         self._peer = peer
+        self._most = most_bytes
+        self.room = most_bytes
+        """Bytes of data that may still be held: less what waits, what was put out, and what was not written yet."""
         self._first_block = True
         self._queue: dict[int, Stream] = {}
         """Streams that wait for the connection's window alone, in the order in which they are served."""
@@ -38,9 +52,16 @@ class Sender:
         self.out.append(data)
         self.control_backlog += len(data)
 
-    def drained(self) -> None:
-        """Say that all that was taken has reached the operating system."""
-        self.control_backlog = 0
+    def drained(self, unwritten: int = 0) -> None:
+        """Say that all that was taken has reached the operating system, but for some bytes."""
+        if not unwritten:
+            self.control_backlog = 0
+        self.room = self._most - self.waiting_bytes - unwritten
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing at all is held for the peer."""
+        return self.room == self._most
 
     def block(self, stream: Stream, block: bytes, *, end: bool) -> None:
         """A header block, in as many frames as it needs."""
@@ -51,6 +72,7 @@ class Sender:
 
     def data(self, stream: Stream, data: Buffer, *, end: bool) -> None:
         """Data, as far as the windows allow; the rest waits."""
+        self.room -= len(data)
         waiting = stream.waiting
         if waiting is None:
             room = min(self.window, stream.send_window)
@@ -114,6 +136,7 @@ class Sender:
         """Forget what waits on a stream."""
         if stream.waiting is not None:
             self.waiting_bytes -= stream.waiting.size
+            self.room += stream.waiting.size
             stream.waiting = None
         self._queue.pop(stream.stream_id, None)
 

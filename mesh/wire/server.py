@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import socket
 import ssl
-import stat
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
+from mesh.wire.binding import BACKLOG, bind_tcp, bind_unix, unlink_socket
 from mesh.wire.credentials import ServerCredentials
 from mesh.wire.limits import WireLimits
 from mesh.wire.options import ServerOptions
-from mesh.wire.server_protocol import ServerProtocol, Shared
+from mesh.wire.server_protocol import ServerProtocol
+from mesh.wire.server_shared import Shared
+from mesh.wire.upkeep import Upkeep
 
 __all__ = ["WireServer", "server"]
 
-BACKLOG = 512
 SWEEP_S = 1.0
-"""How often connections are looked at: for age, idleness, keepalive, and those that never say anything."""
-HELLO_S = 20.0
-"""How long a connection may take to say anything at all."""
+"""How often connections are looked at; see `Upkeep`."""
+MAX_CONNECTIONS = 10_000
 
 
 def server(
@@ -34,19 +33,40 @@ def server(
     options: Sequence[tuple[str, Any]] | None = None,
     maximum_concurrent_rpcs: int | None = None,
     compression: grpc.Compression | None = None,
+    *,
+    limits: WireLimits | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> WireServer:
-    """A server with the surface of `grpc.aio.server`.
+    """A server with the surface of `grpc.aio.server`, and what a server in the open needs beside it.
+
+    Args:
+        migration_thread_pool: Not supported.
+        handlers: Generic handlers.
+        interceptors: `grpc.aio.ServerInterceptor`s, the outermost first.
+        options: grpcio's channel arguments; see `ServerOptions`.
+        maximum_concurrent_rpcs: Calls of all connections that may run at once; those beyond end as RESOURCE_EXHAUSTED.
+        compression: For responses, unless a handler says otherwise.
+        limits: What one connection may ask of us; `options` that say the same come before it.
+        max_connections: Connections that may be open at once; those beyond are closed at once.
+        clock: Seconds that never go back, for looking after connections.
 
     Raises:
         ValueError: Something that is not supported: a thread pool for blocking handlers, or an unknown option.
     """
     if migration_thread_pool is not None:
         raise ValueError("migration_thread_pool is not supported: handlers run on the event loop and have to be async")
+    parsed = ServerOptions.read(options)
     made = WireServer(
-        ServerOptions.read(options),
-        max_calls=maximum_concurrent_rpcs,
+        Shared(
+            parsed,
+            parsed.bounded(limits or WireLimits()),
+            compress=compression not in (None, grpc.Compression.NoCompression),
+            max_calls=maximum_concurrent_rpcs,
+            max_connections=max_connections,
+            clock=clock,
+        ),
         interceptors=tuple(interceptors or ()),
-        compress=compression not in (None, grpc.Compression.NoCompression),
     )
     if handlers:
         made.add_generic_rpc_handlers(handlers)
@@ -56,16 +76,11 @@ def server(
 class WireServer(grpc.aio.Server):
     """Listens at any number of addresses, and answers for the handlers it was given."""
 
-    def __init__(
-        self, options: ServerOptions, *, max_calls: int | None, interceptors: tuple[Any, ...], compress: bool
-    ) -> None:
-        limits = WireLimits(
-            max_concurrent_streams=options.max_concurrent_streams,
-            max_header_list_bytes=options.max_metadata_bytes,
-        )
-        self._options = options
-        self._shared = Shared(options, limits, compress=compress, max_calls=max_calls)
-        self._shared.interceptors = interceptors
+    def __init__(self, shared: Shared, *, interceptors: tuple[Any, ...]) -> None:
+        self._shared = shared
+        shared.interceptors = interceptors
+        self.upkeep = Upkeep(shared.connections, shared.options, shared.limits, shared.clock)
+        """Looks after connections by itself once a second; a test may have it look at once."""
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._listening: list[asyncio.Server] = []
         self._unix_paths: list[str] = []
@@ -99,10 +114,10 @@ class WireServer(grpc.aio.Server):
     def _bind(self, address: str, tls: ssl.SSLContext | None) -> int:
         if address.startswith("unix:"):
             path = address.removeprefix("unix:").removeprefix("//")
-            self._sockets.append((_bind_unix(path, address), tls))
+            self._sockets.append((bind_unix(path, address), tls))
             self._unix_paths.append(path)
             return 1
-        bound, port = _bind_tcp(address, reuse_port=self._options.reuse_port)
+        bound, port = bind_tcp(address, reuse_port=self._shared.options.reuse_port)
         self._sockets += [(one, tls) for one in bound]
         return port
 
@@ -112,11 +127,15 @@ class WireServer(grpc.aio.Server):
         self._stopped = loop.create_future()
         self._shared.idle = self._when_idle
         for bound, tls in self._sockets:
-            factory = lambda: ServerProtocol(self._shared, loop)  # noqa: E731
-            if bound.family == socket.AF_UNIX:
-                listening = await loop.create_unix_server(factory, sock=bound, ssl=tls, backlog=BACKLOG)
-            else:
-                listening = await loop.create_server(factory, sock=bound, ssl=tls, backlog=BACKLOG)
+            listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+            listening = await listen(
+                lambda: ServerProtocol(self._shared, loop),
+                sock=bound,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=self._shared.limits.hello_s if tls else None,
+                ssl_shutdown_timeout=self._shared.limits.linger_s if tls else None,
+            )
             self._listening.append(listening)
         self._sweep(loop)
 
@@ -130,13 +149,16 @@ class WireServer(grpc.aio.Server):
             for listening in self._listening:
                 listening.close()
             for path in self._unix_paths:
-                _unlink_socket(path)
+                unlink_socket(path)
             for connection in list(self._shared.connections):
                 connection.drain()
         if grace and self._shared.connections:
             await asyncio.wait({self._stopped}, timeout=grace)
         for connection in list(self._shared.connections):
             connection.abort()
+        if self._shared.connections:
+            # Last words go out, for as long as a connection may linger; then there is none.
+            await asyncio.wait({self._stopped})
         if self._sweeper is not None:
             self._sweeper.cancel()
         for bound, _ in self._sockets:
@@ -158,88 +180,5 @@ class WireServer(grpc.aio.Server):
     # Looking after connections: one timer for all of them.
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for connection in list(self._shared.connections):
-            self._look_at(connection, now)
+        self.upkeep.look()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep, loop)
-
-    def _look_at(self, connection: ServerProtocol, now: float) -> None:
-        options = self._options
-        age_s, silent_s = now - connection.opened_at, now - connection.heard_at
-        unanswered_s = 0.0 if connection.pinged_at is None else now - connection.pinged_at
-        mute = not connection.connection.settled and age_s > HELLO_S
-        if mute or unanswered_s > options.keepalive_timeout_s:
-            connection.abort()
-        elif options.max_age_s is not None and age_s > options.max_age_s * random.uniform(0.9, 1.1):
-            if not connection.draining:
-                connection.drain()
-            elif options.max_age_grace_s is not None and age_s > options.max_age_s * 1.1 + options.max_age_grace_s:
-                connection.abort()
-        elif options.max_idle_s is not None and not connection.calls and silent_s > options.max_idle_s:
-            connection.drain()
-        elif options.keepalive_s is not None and silent_s > options.keepalive_s and connection.pinged_at is None:
-            connection.pinged_at = now
-            connection.connection.ping(b"keepaliv")
-            connection.flush_soon()
-
-
-def _bind_tcp(address: str, *, reuse_port: bool) -> tuple[list[socket.socket], int]:
-    host, _, port_text = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port_text.isdigit():
-        raise RuntimeError(f"{address!r} is no address to bind: write host:port or unix:/path")
-    try:
-        found = socket.getaddrinfo(
-            None if host in ("", "*") else host, int(port_text), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise RuntimeError(f"{address} cannot be bound: {error}") from None
-    bound: list[socket.socket] = []
-    port = int(port_text)
-    for family, kind, protocol, _, place in dict.fromkeys(found):
-        made = socket.socket(family, kind, protocol)
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.bind((place[0], port, *place[2:]))
-            # Listening begins here: until then the system would give the address to a second one as well.
-            made.listen(BACKLOG)
-            made.setblocking(False)
-        except OSError as error:
-            made.close()
-            for other in bound:
-                other.close()
-            raise RuntimeError(f"{address} cannot be bound: {os.strerror(error.errno or 0)}") from None
-        bound.append(made)
-        port = made.getsockname()[1]
-    return bound, port
-
-
-def _bind_unix(path: str, address: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX)
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path) == 0:
-                raise RuntimeError(f"{address} cannot be bound: it is in use")
-        _unlink_socket(path)  # left behind by one that was killed
-        made.bind(path)
-        made.listen(BACKLOG)
-        made.setblocking(False)
-    except OSError as error:
-        made.close()
-        raise RuntimeError(f"{address} cannot be bound: {os.strerror(error.errno or 0)}") from None
-    except RuntimeError:
-        made.close()
-        raise
-    return made
-
-
-def _unlink_socket(path: str) -> None:
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -7,17 +7,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from mesh.wire.connection import Connection
+from mesh.wire.call_host import CallHost
 from mesh.wire.faults import ErrorCode
 from mesh.wire.fields import Field
 from mesh.wire.headers import encode_block
 from mesh.wire.messages import MessageError, MessageReader, encode_message
 from mesh.wire.metadata import encode_metadata, encode_status
-from mesh.wire.options import ServerOptions
 from mesh.wire.routes import Route
 from mesh.wire.stepping import StepTask
 from mesh.wire.streams import Buffer
@@ -35,28 +34,6 @@ HEAD = encode_block(HEAD_FIELDS)
 OK_TRAILERS = encode_block(encode_status(grpc.StatusCode.OK, ""))
 WRITE_AHEAD_BYTES = 64 << 10
 """A writer waits once more than this of its stream is not sent: enough to keep the wire busy, little enough to hold."""
-
-
-class CallHost(Protocol):
-    """What a call needs of the connection that it came over."""
-
-    connection: Connection
-    options: ServerOptions
-    loop: asyncio.AbstractEventLoop
-    compress: bool
-    """Whether responses are compressed unless a handler says otherwise."""
-    paused: bool
-    """Whether the operating system takes no more of what is written."""
-    peer: str
-    auth_context: dict[str, list[bytes]]
-
-    def flush_soon(self) -> None:
-        """Write before the loop waits again."""
-        ...
-
-    def forget(self, call: ServerCall, /) -> None:
-        """The call is over."""
-        ...
 
 
 class Aborted(grpc.aio.AbortError):
@@ -214,11 +191,19 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
     def receive(self, data: Buffer, flow_bytes: int) -> None:
         """Take some data in. Raises MessageError."""
         self.unacknowledged += flow_bytes
-        self.reader.feed(data)
-        if not self.streams_in or len(self.reader.messages) <= 1:
+        reader = self.reader
+        host = self.protocol
+        before = reader.held_bytes
+        reader.feed(data)
+        host.held_bytes += reader.held_bytes - before
+        if host.held_bytes > host.connection.limits.max_held_bytes:
+            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much of this connection's requests is held")
+        if len(reader) <= 1:
             # Nothing is kept from the handler yet: a message longer than the window has to be let in whole.
             self._acknowledge()
-        if self._reading is not None and self.reader.messages:
+        elif not self.streams_in:
+            raise MessageError(grpc.StatusCode.UNIMPLEMENTED, "several requests where one is taken")
+        if self._reading is not None and reader:
             self.wake_reader()
 
     def receive_end(self) -> None:
@@ -228,16 +213,24 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     async def next_message(self) -> bytes | None:
         """The next request's bytes, None after the last."""
-        messages = self.reader.messages
-        while not messages:
+        while not self.reader:
             if self.received_end or self.over:
                 return None
             self._reading = asyncio.get_running_loop().create_future()
             await self._reading
-        message = messages.popleft()
-        if not messages:
+        message = self.take_message()
+        if not self.reader:
             self._acknowledge()
         return message
+
+    def take_message(self) -> bytes:
+        """The oldest request that is here. Raises MessageError where it cannot be decompressed."""
+        reader = self.reader
+        before = reader.held_bytes
+        try:
+            return reader.take()
+        finally:
+            self.protocol.held_bytes += reader.held_bytes - before
 
     def wake_reader(self) -> None:
         """Let whoever waits for a message look again."""
@@ -353,13 +346,30 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             self.close()
         if self.task is not None:
             self.task.cancel()
+            self.protocol.still_runs(self.task)
+
+    def expire(self) -> None:
+        """Time is up."""
+        self.cancel(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def arm(self) -> None:
+        """See to it that the deadline is kept: only for who really waits, since a timer costs more than many calls."""
+        if self.deadline is not None and self.timer is None:
+            remaining = max(0.0, self.deadline - time.monotonic())
+            self.timer = self.protocol.loop.call_later(remaining, self.expire)
 
     def close(self) -> None:
         """The call is over: free what it holds, and say so."""
         self.over = True
         if self.timer is not None:
             self.timer.cancel()
-        self.protocol.forget(self)
+        host = self.protocol
+        host.held_bytes -= self.reader.held_bytes
+        self.reader.clear()
+        if self.unacknowledged:
+            host.connection.acknowledge(self.stream_id, self.unacknowledged)
+            self.unacknowledged = 0
+        host.forget(self.stream_id)
         self.wake_reader()
         self.wake_writer()
         if self._callbacks:

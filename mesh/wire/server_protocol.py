@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
 
 from mesh.wire import dispatch
 from mesh.wire.connection import Connection
-from mesh.wire.credentials import auth_context
+from mesh.wire.credentials import ALPN, auth_context
 from mesh.wire.events import (
     DataReceived,
     HeadReceived,
@@ -20,34 +23,17 @@ from mesh.wire.events import (
     TrailersReceived,
     WindowOpened,
 )
-from mesh.wire.faults import ErrorCode
-from mesh.wire.headers import encode_block
-from mesh.wire.limits import WireLimits
 from mesh.wire.messages import MessageError
 from mesh.wire.metadata import parse_timeout
-from mesh.wire.options import ServerOptions
-from mesh.wire.routes import Route, Routes
+from mesh.wire.plain import PlainRequests
 from mesh.wire.server_call import ServerCall
+from mesh.wire.server_shared import Shared, told_address
+from mesh.wire.upkeep import Progress
 
-__all__ = ["ServerProtocol", "Shared"]
+__all__ = ["ServerProtocol"]
 
+log = logging.getLogger("mesh.wire")
 DRAIN_PING = b"drain..."
-
-
-class Shared:
-    """What the connections of one server have in common."""
-
-    def __init__(self, options: ServerOptions, limits: WireLimits, *, compress: bool, max_calls: int | None) -> None:
-        self.options = options
-        self.limits = limits
-        self.compress = compress
-        self.max_calls = max_calls
-        self.routes = Routes(intercepted=False)
-        self.interceptors: tuple[Any, ...] = ()
-        self.calls = 0
-        self.connections: set[ServerProtocol] = set()
-        self.idle: Callable[[], None] = lambda: None
-        """Called whenever the last call of the server, or the last connection, is gone."""
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -58,15 +44,23 @@ class ServerProtocol(asyncio.Protocol):
         self.loop = loop
         self.options = shared.options
         self.compress = shared.compress
-        self.connection = Connection(client=False, limits=shared.limits)
+        self.connection = Connection(client=False, limits=shared.limits, clock=shared.clock)
+        self.plain = PlainRequests(self.connection)
         self.calls: dict[int, ServerCall] = {}
         self.paused = False
         self.peer = "unknown"
         self.auth_context: dict[str, list[bytes]] = {}
-        self.opened_at = loop.time()
-        self.heard_at = self.opened_at
+        self.held_bytes = 0
+        self.opened_at = self.heard_at = shared.clock()
+        self.age_factor = random.uniform(0.9, 1.1)
         self.pinged_at: float | None = None
-        self.draining = False
+        self.draining_at: float | None = None
+        self.reading = Progress()
+        self.writing = Progress()
+        self._unstarted: list[ServerCall] = []
+        """Calls with a deadline that this read has begun and whose requests may not be whole."""
+        self._written = 0
+        self._closing = False
         self._transport: asyncio.Transport | None = None
         self._flush_planned = False
         self._readers: dict[type, Callable[[Any], None]] = {
@@ -85,20 +79,36 @@ class ServerProtocol(asyncio.Protocol):
         """Say hello."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.peer = _told(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
-        self.auth_context = auth_context(transport)
+        self.peer = told_address(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self.shared.connections.add(self)
+        secured = transport.get_extra_info("ssl_object")
+        most = self.shared.max_connections
+        if len(self.shared.connections) > most:
+            if len(self.shared.connections) == most + 1:  # not once for each in a flood of them
+                log.warning("%s is turned away, and others may be: %d connections are open", self.peer, most)
+            transport.abort()
+            return
+        if secured is not None and secured.selected_alpn_protocol() != ALPN:
+            log.warning("%s is turned away: it did not agree on HTTP/2 by ALPN (RFC 9113, 3.2)", self.peer)
+            transport.abort()
+            return
+        self.auth_context = auth_context(transport)
         self.connection.start()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Everything that these bytes mean, then one write."""
-        self.heard_at = self.loop.time()
+        self.heard_at = self.shared.clock()
         readers = self._readers
         for event in self.connection.receive(data):
             reader = readers.get(type(event))
             if reader is not None:
                 reader(event)
+        if self._unstarted:
+            for call in self._unstarted:
+                if not call.over:
+                    call.arm()
+            self._unstarted.clear()
         self._flush()
 
     def eof_received(self) -> bool:
@@ -122,8 +132,8 @@ class ServerProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """There is room again."""
         self.paused = False
-        self.connection.sender.drained()
         if self._transport is not None:
+            self.connection.sender.drained(self._transport.get_write_buffer_size())
             self._transport.resume_reading()
         for call in list(self.calls.values()):
             call.wake_writer()
@@ -144,18 +154,47 @@ class ServerProtocol(asyncio.Protocol):
         out = self.connection.take()
         if out:
             transport.write(out)
-        if not transport.get_write_buffer_size():
-            self.connection.sender.drained()
-        if self.connection.terminated or (self.draining and not self.calls and not self.connection.streams):
+            self._written += len(out)
+            self.connection.sender.drained(transport.get_write_buffer_size())
+        if self.connection.terminated or (self.draining_at is not None and not self.busy):
+            self._hang_up()
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that the operating system has taken."""
+        return self._written - (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a call, or an answer that waits for its client."""
+        return bool(self.calls or self.connection.streams)
+
+    def _hang_up(self) -> None:
+        """Close; what was written still goes out, if the client takes it soon."""
+        transport = self._transport
+        if transport is not None and not self._closing:
+            self._closing = True
             transport.close()
+            self.loop.call_later(self.shared.limits.linger_s, self.cut)
+
+    def cut(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def keep_alive(self, payload: bytes) -> None:
+        """Ask the client for a sign of life."""
+        self.pinged_at = self.shared.clock()
+        self.connection.ping(payload)
+        self._flush()
 
     # Draining.
 
     def drain(self) -> None:
         """Take no new calls: announce it, and say so for good once everything that was on its way is here (6.8)."""
-        if not self.draining and self._transport is not None:
-            self.draining = True
-            if self.calls or self.connection.streams:
+        if self.draining_at is None and self._transport is not None:
+            self.draining_at = self.shared.clock()
+            if self.busy:
                 self.connection.warn_away()
                 self.connection.ping(DRAIN_PING)
             else:
@@ -166,28 +205,42 @@ class ServerProtocol(asyncio.Protocol):
         """End every call as UNAVAILABLE, and hang up."""
         for call in list(self.calls.values()):
             call.cancel(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        if not self.connection.terminated:
+            self.connection.go_away()
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._hang_up()
 
-    def forget(self, call: ServerCall) -> None:
+    def forget(self, stream_id: int) -> None:
         """A call is over."""
-        if self.calls.pop(call.stream_id, None) is not None:
+        if self.calls.pop(stream_id, None) is not None:
             self.shared.calls -= 1
             if self.shared.calls == 0:
                 self.shared.idle()
-            if self.draining:
+            if self.draining_at is not None:
                 self.flush_soon()
+
+    def still_runs(self, task: asyncio.Future[Any]) -> None:
+        """A handler was told to stop. One that has not in a turn of the loop counts as a call until it has: else a
+        client could have us work on any number of them, by taking each back once it runs (CVE-2023-44487).
+        """
+        self.loop.call_soon(self._hold, task)
+
+    def _hold(self, task: asyncio.Future[Any]) -> None:
+        if not task.done():
+            self.connection.hold()
+            self.shared.calls += 1
+            task.add_done_callback(self._release)
+
+    def _release(self, _: Any) -> None:
+        self.connection.release()
+        self.shared.calls -= 1
 
     # Events.
 
     def _on_head(self, event: HeadReceived) -> None:
         route = self.shared.routes.read(event.headers)
         if route.http_status:
-            block = encode_block([(b":status", route.http_status), (b"content-length", b"0")])
-            self.connection.send_head(event.stream_id, block, end=True)
-            if not event.end:
-                self.connection.reset(event.stream_id, ErrorCode.NO_ERROR)
+            self.plain.answer(event, route.http_status)
             return
         timeout_s = route.timeout_s
         problem = route.problem
@@ -212,21 +265,24 @@ class ServerProtocol(asyncio.Protocol):
     def _intercepted(self, call: ServerCall) -> None:
         # The one case in which finding the handler may wait: a task of its own, and data is kept meanwhile.
         call.streams_in = True
-
-        async def find() -> None:
-            try:
-                handler = await _through(self.shared, call.route)
-            except Exception as error:
-                call.finish(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
-            else:
-                self._begin(call, handler)
-
-        task = self.loop.create_task(find())
+        task = self.loop.create_task(self.shared.find(call.route))
 
         def leave(_: Any) -> None:
             task.cancel()
 
         call.add_done_callback(leave)
+        task.add_done_callback(partial(self._found, call))
+        if call.deadline is not None:
+            self._unstarted.append(call)
+
+    def _found(self, call: ServerCall, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            call.finish(grpc.StatusCode.CANCELLED, "an interceptor was cancelled")
+        elif (error := task.exception()) is None:
+            self._begin(call, task.result())
+        else:
+            log.error("an interceptor of %s raised", call.route.details.method, exc_info=error)
+            call.finish(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
     def _begin(self, call: ServerCall, handler: Any) -> None:
         if call.over:
@@ -238,11 +294,13 @@ class ServerProtocol(asyncio.Protocol):
         call.streams_in = handler.request_streaming
         if dispatch.ready_to_start(call):
             dispatch.start(call)
+        elif call.deadline is not None:
+            self._unstarted.append(call)
 
     def _on_data(self, event: DataReceived) -> None:
         call = self.calls.get(event.stream_id)
         if call is None:
-            self.connection.acknowledge(event.stream_id, event.flow_bytes)
+            self.plain.discard(event)
             return
         try:
             call.receive(event.data, event.flow_bytes)
@@ -258,6 +316,8 @@ class ServerProtocol(asyncio.Protocol):
         call = self.calls.get(event.stream_id)
         if call is not None:
             self._ended(call)
+        else:
+            self.plain.forget(event.stream_id)
 
     def _ended(self, call: ServerCall) -> None:
         call.receive_end()
@@ -268,6 +328,8 @@ class ServerProtocol(asyncio.Protocol):
         call = self.calls.get(event.stream_id)
         if call is not None:
             call.cancel()
+        else:
+            self.plain.forget(event.stream_id)
 
     def _on_window(self, event: WindowOpened) -> None:
         call = self.calls.get(event.stream_id)
@@ -276,32 +338,9 @@ class ServerProtocol(asyncio.Protocol):
 
     def _on_ping(self, event: PingAnswered) -> None:
         self.pinged_at = None
-        if event.payload == DRAIN_PING and self.draining:
+        if event.payload == DRAIN_PING and self.draining_at is not None:
             self.connection.go_away()
 
     def _on_terminated(self, event: Terminated) -> None:
         for call in list(self.calls.values()):
             call.cancel()
-
-
-async def _through(shared: Shared, route: Route) -> Any:
-    """The handler that the interceptors let through."""
-
-    async def ask(index: int, details: Any) -> Any:
-        if index == len(shared.interceptors):
-            return shared.routes.find(details)
-
-        async def onwards(changed: Any) -> Any:
-            return await ask(index + 1, changed)
-
-        return await shared.interceptors[index].intercept_service(onwards, details)
-
-    return await ask(0, route.details)
-
-
-def _told(peer: Any, local: Any) -> str:
-    """An address as grpcio tells it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:`."""
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        host, port = str(peer[0]), int(peer[1])
-        return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
-    return f"unix:{local}" if isinstance(local, str) else "unix:"

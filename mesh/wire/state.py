@@ -23,6 +23,7 @@ ANY: Final = 1
 CONTINUATION_ONLY: Final = 2
 """A header block is under way, and nothing may come between its frames (6.10)."""
 
+UNBOUNDED_BYTES: Final = 1 << 62
 REMEMBERED_RESETS: Final = 256
 """Streams of which we know that we reset them, to tell a late frame from a wrong one."""
 
@@ -83,7 +84,8 @@ class State:
         self.client = client
         self.limits = limits
         self.peer = PeerSettings()
-        self.sender = Sender(self.peer)
+        # What a client holds is its own choice.
+        self.sender = Sender(self.peer, limits.max_waiting_bytes if not client else UNBOUNDED_BYTES)
         self.budget = Budget(limits.max_glitches, per_second=limits.glitches_per_second, clock=clock)
         self.reader = HeaderReader(limits, requests=not client)
         self.events: list[Event] = []

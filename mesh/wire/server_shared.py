@@ -1,0 +1,63 @@
+"""`Shared`: what the connections of one server have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mesh.wire.limits import WireLimits
+from mesh.wire.options import ServerOptions
+from mesh.wire.routes import Route, Routes
+
+__all__ = ["Shared", "told_address"]
+
+
+class Shared:
+    """What the connections of one server have in common."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        limits: WireLimits,
+        *,
+        compress: bool = False,
+        max_calls: int | None = None,
+        max_connections: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options
+        self.limits = limits
+        self.max_connections = max_connections
+        self.clock = clock
+        self.compress = compress
+        self.max_calls = max_calls
+        self.routes = Routes(intercepted=False)
+        self.interceptors: tuple[Any, ...] = ()
+        self.calls = 0
+        self.connections: set[Any] = set()
+        """Each a `ServerProtocol`."""
+        self.idle: Callable[[], None] = lambda: None
+        """Called whenever the last call of the server, or the last connection, is gone."""
+
+    async def find(self, route: Route) -> Any:
+        """The handler that the interceptors let through."""
+
+        async def ask(index: int, details: Any) -> Any:
+            if index == len(self.interceptors):
+                return self.routes.find(details)
+
+            async def onwards(changed: Any) -> Any:
+                return await ask(index + 1, changed)
+
+            return await self.interceptors[index].intercept_service(onwards, details)
+
+        return await ask(0, route.details)
+
+
+def told_address(peer: Any, local: Any) -> str:
+    """An address as grpcio tells it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:`."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host, port = str(peer[0]).removeprefix("::ffff:"), int(peer[1])
+        return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return f"unix:{local}" if isinstance(local, str) else "unix:"
