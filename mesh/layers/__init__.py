@@ -6,10 +6,25 @@ Every file here has the same shape: the settings, then the handler they make. No
 from collections.abc import Mapping
 
 from mesh.layers.batch import Batch
+from mesh.layers.breaker import Breaker
+from mesh.layers.hedge import Hedge
+from mesh.layers.limit import Limit
 from mesh.layers.queue import Queue
+from mesh.layers.retry import Retry
 from mesh.layers.timeout import Timeout
 
-__all__ = ["LAYERS", "Batch", "Queue", "Timeout"]
+__all__ = ["LAYERS", "AnyLayer", "Batch", "Breaker", "Hedge", "Limit", "Queue", "Retry", "Timeout"]
 
-LAYERS: Mapping[str, type[Batch | Queue | Timeout]] = {"batch": Batch, "queue": Queue, "timeout": Timeout}
+AnyLayer = Batch | Breaker | Hedge | Limit | Queue | Retry | Timeout
+"""One of the layers that a topology file knows."""
+
+LAYERS: Mapping[str, type[AnyLayer]] = {
+    "batch": Batch,
+    "breaker": Breaker,
+    "hedge": Hedge,
+    "limit": Limit,
+    "queue": Queue,
+    "retry": Retry,
+    "timeout": Timeout,
+}
 """Name in a topology file -> layer."""

@@ -7,7 +7,8 @@
 | deadline | the handler is given the caller's deadline, or an earlier one |
 | report | what the handler reports of its time reaches the caller who asked, and nobody else |
 | answer | the caller is given the handler's answer |
-| errors | each request error comes out as it was raised, naming the caller's own request |
+| errors | a request error that comes again and again comes out as it was raised, naming the caller's own request |
+| attempts | only an error that may be retried is followed by another call of the handler |
 | foreign errors | an exception that is no request error comes out as it is, or as NodeFailed |
 | cancellation | a cancelled call ends at once, and so does the handler's |
 | concurrency | calls at the same time get each its own answer, in whatever order they are answered |
@@ -16,7 +17,8 @@
 | apart | one layer around two handlers shares nothing between them |
 | no trace | nothing is left on the event loop or the clock |
 
-A layer may hold a request back for up to a second, and may answer several requests with one call of its handler.
+A layer may hold a request back for up to a second, may answer several requests with one call of its handler, and may
+call it again for one of them when that is late or failed in a way that may pass.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mesh.context import Context, NodeTiming
-from mesh.errors import REQUEST_ERRORS, NodeFailed, RequestError
+from mesh.errors import REQUEST_ERRORS, NodeFailed, RequestError, Unavailable
 from mesh.handler import Handler, Layer
 from mesh.tensors import Tensors
 from mesh.testing.clock import ManualClock, settle
@@ -45,7 +47,8 @@ async def check_layer(make_layer: Callable[[], Layer], *, concurrent_calls: int 
 
     Args:
         make_layer: Makes the layer, always with the same settings. They have to let `concurrent_calls` requests of one
-            row through at once. Rooms in it should be smaller than `rounds`, so that one that leaks is found.
+            row through at once, and `rounds` failures pass. Rooms in it should be smaller than `rounds`, so that one
+            that leaks is found.
         concurrent_calls: Calls that are made at the same time.
         rounds: Calls that are made one after another to fail or be cancelled.
 
@@ -110,6 +113,18 @@ class _Subject:
         _hold(rule, script.pending > 0, f"the handler was not called within {_STEP_S * _STEPS:g} s")
         return await script.request()
 
+    async def fail_all(self, rule: str, asked: asyncio.Task[Tensors], error: type[RequestError]) -> int:
+        """Fail every call of the handler with an error of its own until the caller has one; how many there were."""
+        attempts = 0
+        for _ in range(_STEPS):
+            call = await self.arrival(rule)
+            attempts += 1
+            call.fail(error("why", node="node", tensor="x", row=0, request_id="asked"))
+            await settle()
+            if asked.done():
+                break
+        return attempts
+
     async def answer_all(self, rule: str, asked: Sequence[asyncio.Task[Tensors]]) -> None:
         """Double whatever the handler is asked, newest first, until every caller has its answer."""
         for _ in range(self.calls * _STEPS):
@@ -172,11 +187,11 @@ async def _check_request(subject: _Subject) -> None:
 async def _check_errors(subject: _Subject) -> None:
     for code, error in REQUEST_ERRORS.items():
         task = subject.ask(_rows(1.0), subject.context())
-        call = await subject.arrival("errors")
-        call.fail(error("why", node="node", tensor="x", row=0, request_id="asked"))
+        attempts = await subject.fail_all("errors", task, error)
         found = await _outcome(task)
         wanted = error("why", node="node", tensor="x", row=0, request_id="asked")
         _hold("errors", found == wanted, f"{code} came out as {found!r}")
+        _hold("attempts", attempts == 1 or error.retryable, f"the handler was called {attempts} times after {code}")
     task = subject.ask(_rows(1.0), subject.context())
     (await subject.arrival("foreign errors")).fail(LookupError("foreign"))
     found = await _outcome(task)
@@ -190,6 +205,13 @@ async def _check_cancellation(subject: _Subject) -> None:
     found = await _outcome(task)
     _hold("cancellation", isinstance(found, asyncio.CancelledError), f"a cancelled call ended in {found!r}")
     _hold("cancellation", call.cancelled, "the handler works on for a caller that went away")
+    task = subject.ask(_rows(1.0), subject.context())
+    (await subject.arrival("cancellation")).fail(Unavailable("gone"))
+    await settle()
+    if not task.done():  # it waits for another attempt
+        task.cancel()
+        found = await _outcome(task)
+        _hold("cancellation", isinstance(found, asyncio.CancelledError), f"a cancelled call ended in {found!r}")
 
 
 async def _check_release(subject: _Subject) -> None:

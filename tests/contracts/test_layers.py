@@ -5,24 +5,33 @@ from __future__ import annotations
 import pytest
 
 from mesh.handler import Handler, Layer, stack
-from mesh.layers import LAYERS, Batch, Queue, Timeout
+from mesh.layers import LAYERS, AnyLayer, Batch, Breaker, Hedge, Limit, Queue, Retry, Timeout
 from mesh.tensors import Tensors
 from mesh.testing import check_layer
 
-SETTINGS: list[Batch | Queue | Timeout] = [
+SETTINGS: list[AnyLayer] = [
     Batch(),
     Batch(max_rows=2),
     Batch(max_rows=4, max_delay_s=0.02),
     Batch(max_concurrent=2),
+    # Such as stay closed: a breaker that opens is there to break the rule that failures leave as much room as before.
+    Breaker(failures=1000, error_rate=None),
+    Breaker(failures=None, min_calls=1000),
+    Hedge(after=0.005, max_share=1.0),
+    Hedge(after="p50", min_samples=2, max_share=1.0),
+    Limit(max_concurrent=4),
+    Limit(max_concurrent=1, max_waiting=3),
     Queue(max_rows=8),
     Queue(max_rows=4, when_full="wait", max_waiting=4),
     Queue(max_rows=1, when_full="wait", max_waiting=4),
+    Retry(),
+    Retry(attempts=5, wait_for_hint=True, budget=100),
     Timeout(after_s=2.0),
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=repr)
-async def test_layer_keeps_the_contract(settings: Batch | Queue | Timeout) -> None:
+async def test_layer_keeps_the_contract(settings: AnyLayer) -> None:
     await check_layer(settings.model_copy)
 
 
@@ -33,7 +42,9 @@ def test_every_layer_is_under_contract() -> None:
 async def test_a_stack_of_layers_keeps_the_contract_of_a_layer() -> None:
     class Stack:
         def __call__(self, handler: Handler[Tensors], /) -> Handler[Tensors]:
-            return stack(handler, Timeout(after_s=2.0), Queue(max_rows=8), Batch(max_rows=4))
+            return stack(
+                handler, Retry(), Timeout(after_s=2.0), Queue(max_rows=8), Limit(max_concurrent=8), Batch(max_rows=4)
+            )
 
         def __eq__(self, other: object) -> bool:
             return isinstance(other, Stack)
