@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from mesh import (
     Aggregate,
@@ -179,6 +181,22 @@ class MayHavePool(_Given):
 class UnknownType(_Given):
     def __init__(self, *, pool: Poool) -> None:  # type: ignore[name-defined]  # noqa: F821
         self.pool = pool
+
+
+class Unreadable(_Given):
+    def __init__(self, *, pool: "no type") -> None:  # type: ignore[valid-type]  # pyright: ignore  # noqa: F722
+        self.pool = pool
+
+
+def _not_today(word: str) -> str:
+    raise RuntimeError("not today")
+
+
+class Fussy(_Given):
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+
+    def __init__(self, *, word: Annotated[str, AfterValidator(_not_today)]) -> None:
+        self.word = word
 
 
 class Unfinished(Predict):
