@@ -247,6 +247,14 @@ class Nameless(_Given):
     signature = Signature({"a b": TensorSpec("FP32", ("rows",))}, {})
 
 
+class Unwritable(_Given):
+    signature = Signature({"x": TensorSpec("FP32", ("rows", "1"))}, {})
+
+
+class NoMapping(_Given):
+    signature = Signature([], {})  # type: ignore[arg-type]  # pyright: ignore
+
+
 class NoSpecs(_Given):
     signature = Signature({"x": "FP32[rows]"}, {})  # type: ignore[dict-item]  # pyright: ignore
 
@@ -283,3 +291,8 @@ class Silent(Join):
 class Scalar(Join):
     def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
         return {"x": TensorSpec("FP32", ())}
+
+
+class OddJoin(Join):
+    def digest(self) -> str:
+        return 7  # type: ignore[return-value]  # pyright: ignore
