@@ -82,10 +82,7 @@ class ServerProtocol(asyncio.Protocol):
         self.peer = told_address(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self.shared.connections.add(self)
         secured = transport.get_extra_info("ssl_object")
-        most = self.shared.max_connections
-        if len(self.shared.connections) > most:
-            if len(self.shared.connections) == most + 1:  # not once for each in a flood of them
-                log.warning("%s is turned away, and others may be: %d connections are open", self.peer, most)
+        if self.shared.is_crowded():
             transport.abort()
             return
         if secured is not None and secured.selected_alpn_protocol() != ALPN:
