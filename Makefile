@@ -4,6 +4,7 @@
 #   make test    every test
 #   make check   what CI runs: lint, types, import contracts, protos, tests
 #   make bench   measure, write bench/results/ and docs/performance.md
+#   make fuzz    feed the wire with what libFuzzer thinks of, for FUZZ_S seconds
 #   make protos  generate mesh/v1 from protos/
 #   make models  make the small models anew (they are committed)
 
@@ -14,7 +15,7 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: setup demo test check bench protos models fetch lint types contracts buf protos-check clean
+.PHONY: setup demo test check bench fuzz protos models fetch lint types contracts buf protos-check clean
 
 setup: $(READY)
 
@@ -85,6 +86,17 @@ models: setup
 
 bench: setup fetch
 	$(PY) -m bench
+
+# atheris has wheels for few Pythons: it lives apart.
+$(VENV)/fuzz/.ready: pyproject.toml $(READY)
+	test -x $(VENV)/fuzz/bin/python || $(PYTHON) -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(VENV)/fuzz/bin/python -m pip install --quiet --editable . --group fuzz
+	@touch $@
+
+FUZZ_S ?= 600
+fuzz: $(VENV)/fuzz/.ready
+	PYTHONPATH=. $(VENV)/fuzz/bin/python tests/fuzz/fuzz_wire.py -max_total_time=$(FUZZ_S) -max_len=4096 -rss_limit_mb=2000
 
 clean:
 	rm -rf $(VENV) models/fetched
