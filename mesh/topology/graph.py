@@ -45,6 +45,8 @@ class GraphNode:
     layers: tuple[LayerSettings, ...] = ()
     digest: str = ""
     """Of the model file, where there is one."""
+    version: str = ""
+    """Of the node's code, as its author declares it."""
 
     @property
     def edges(self) -> list[str]:
@@ -77,6 +79,8 @@ class Graph:
     """The file it was read from, as the user named it."""
     model_root: str
     """Absolute path that model files lie under."""
+    engine: str = "wire"
+    """What speaks gRPC between its workers, and at its gateway."""
     limits: GraphLimits
     inputs: dict[str, TensorSpec]
     nodes: tuple[GraphNode, ...]
@@ -118,9 +122,11 @@ class Graph:
                     "uses": node.uses,
                     "with": node.arguments,
                     "inputs": node.inputs,
-                    "branches": node.branches,
+                    # A list, because their order may decide, and the keys of a mapping are sorted.
+                    "branches": list(node.branches.items()),
                     "layers": [[layer.name, layer.settings] for layer in node.layers],
                     "model": node.digest,
+                    "version": node.version,
                 }
                 for node in self.nodes
             ],
