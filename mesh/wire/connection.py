@@ -143,16 +143,18 @@ class Connection:
 
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a sign of life; PingAnswered brings the eight bytes back."""
-        self._state.pings_out += 1
-        self._out.append(frames.ping(payload, ack=False))
+        if not self.terminated:
+            self._state.pings_out += 1
+            self._out.append(frames.ping(payload, ack=False))
 
     def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, text: str = "") -> None:
         """Take no more streams of the peer, and ignore those that come all the same; those that are open go on."""
-        self._state.go_away(code, text)
+        if not self.terminated:
+            self._state.go_away(code, text)
 
     def warn_away(self) -> None:
         """Announce that GOAWAY follows: streams that are on their way are still taken (6.8)."""
-        if self._state.gone_at == frames.MAX_STREAM_ID:
+        if self._state.gone_at == frames.MAX_STREAM_ID and not self.terminated:
             self._out.append(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
 
     def acknowledge(self, stream_id: int, count: int) -> None:

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -77,8 +77,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio's
         self.peer = told_address(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self.shared.connections.add(self)
         secured = transport.get_extra_info("ssl_object")
@@ -203,8 +202,7 @@ class ServerProtocol(asyncio.Protocol):
         """End every call as UNAVAILABLE, and hang up."""
         for call in list(self.calls.values()):
             call.cancel(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
-        if not self.connection.terminated:
-            self.connection.go_away()
+        self.connection.go_away()
         self.flush()
         self._hang_up()
 
