@@ -4,6 +4,7 @@ parse(text) -> Expression, typed(expression, types) -> Condition, condition(tens
 """
 
 from mesh.topology.expressions.condition import Condition, mistakes, typed
+from mesh.topology.expressions.coverage import common, uncovered
 from mesh.topology.expressions.mistakes import ExpressionError, Mistake, pointed
 from mesh.topology.expressions.parse import Expression, parse
 from mesh.topology.expressions.tree import Edge, Parameter
@@ -15,8 +16,10 @@ __all__ = [
     "ExpressionError",
     "Mistake",
     "Parameter",
+    "common",
     "mistakes",
     "parse",
     "pointed",
     "typed",
+    "uncovered",
 ]
