@@ -15,12 +15,15 @@ from PIL import Image
 import nodes
 from mesh import Node, Tensors
 from mesh.testing import check_node
+from nodes.embedding import SentenceEmbedding
 from nodes.filetype import Features, Label
 from nodes.image import DecodeImage
+from nodes.ocr_lines import FindLines, ReadLines
+from nodes.ocr_page import Orientation, Turn, TurnLine
 from nodes.onnx import OnnxPredict
 from nodes.tabular import Scale
 from nodes.text import Lowercase
-from tests.unit.nodes.given import MODELS, magika
+from tests.unit.nodes.given import MODELS, fetched, page, picture_file
 
 Case = tuple[Callable[[], Node], Tensors]
 
@@ -64,6 +67,21 @@ def scores() -> Tensors:
     return Tensors({"scores": np.random.default_rng(0).random((5, 214), dtype=np.float32)})
 
 
+def pages() -> Tensors:
+    """Three parts of the page, of different sizes: one line, no text, and two lines turned."""
+    parts = [page().crop((0, 0, 384, 40)), page().crop((0, 0, 100, 8)), page().crop((0, 30, 384, 80)).rotate(180)]
+    return Tensors({"image": np.array([picture_file(part) for part in parts], object)})
+
+
+def pages_and_scores() -> Tensors:
+    return Tensors({**pages(), "scores": np.eye(4, dtype=np.float32)[[0, 1, 2]]})
+
+
+def lines() -> Tensors:
+    parts = [page().crop((8, 8, 320, 34)), page().crop((20, 30, 110, 54))]
+    return Tensors({"line": np.array([picture_file(part) for part in parts], object)})
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "Scale": lambda: (lambda: Scale(divide_by=16, subtract=8), Tensors({"x": images()})),
     "Scale, large": lambda: (
@@ -72,7 +90,16 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "Lowercase": lambda: (Lowercase, sentences()),
     "Features": lambda: (Features, files()),
-    "Label": lambda: (lambda: Label(labels=magika("magika.json")), scores()),
+    "Label": lambda: (lambda: Label(labels=fetched("magika.json")), scores()),
+    "Orientation": lambda: (Orientation, pages()),
+    "Turn": lambda: (Turn, pages_and_scores()),
+    "TurnLine": lambda: (TurnLine, lines()),
+    "FindLines": lambda: (lambda: FindLines(model=fetched("ocr_lines.onnx"), longest=384), pages()),
+    "ReadLines": lambda: (lambda: ReadLines(model=fetched("ocr_text.onnx")), lines()),
+    "SentenceEmbedding": lambda: (
+        lambda: SentenceEmbedding(model=fetched("minilm.onnx"), tokenizer=fetched("minilm.json"), batch=2),
+        Tensors({"text": sentences()["text"][:3]}),
+    ),
     "DecodeImage": lambda: (DecodeImage, pictures((8, 5), (8, 5), (8, 5))),
     "DecodeImage, resizing": lambda: (lambda: DecodeImage(size=[6, 6]), pictures((8, 5), (3, 9), (600, 400))),
     "OnnxPredict, on the loop": lambda: digits("logreg"),
@@ -80,7 +107,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "OnnxPredict, calibrated": lambda: digits("svc"),
     "OnnxPredict, half a picture": lambda: digits("top"),
     "OnnxPredict, text": lambda: (lambda: OnnxPredict(model=MODELS / "sentiment_words.onnx"), sentences()),
-    "OnnxPredict, Magika": lambda: (lambda: OnnxPredict(model=magika("magika.onnx")), magika_bytes()),
+    "OnnxPredict, Magika": lambda: (lambda: OnnxPredict(model=fetched("magika.onnx")), magika_bytes()),
 }
 
 # Rows of linear models and of Magika differ in the last bits alone and in a batch.
