@@ -232,6 +232,25 @@ class Connection:
             self._sent_end(stream)
         return True
 
+    def send_request(self, block: bytes, message: bytes) -> int:
+        """A new stream of ours and all that is to be said on it: `open_stream`, `send_head` and `send_data` in one."""
+        stream = self._state.open_local()
+        stream_id = stream.stream_id
+        size = len(message)
+        sender = self.sender
+        if size and size <= sender.window and size <= stream.send_window and size <= self.peer.max_frame:
+            sender.block(stream, block, end=False)
+            sender.window -= size
+            sender.room -= size
+            stream.send_window -= size
+            stream.sending = ENDED
+            self._out.append(frames.HEAD.pack(size >> 8, size & 0xFF, frames.DATA, frames.END_STREAM, stream_id))
+            self._out.append(message)
+        else:
+            self.send_head(stream_id, block)
+            self.send_data(stream_id, message, end=True)
+        return stream_id
+
     def send_trailers(self, stream_id: int, block: bytes) -> None:
         """A header block that closes our half, after whatever still waits."""
         stream = self.streams.get(stream_id)

@@ -176,8 +176,16 @@ class UnaryUnaryCallable(
             TypeError: The request's serializer made no bytes.
             grpc.aio.UsageError: The channel is closed.
         """
+        method = self._method
+        if not (self._interceptors or metadata or credentials or compression or method.host.compress):
+            # The common case of what `_unary_unary` does.
+            if method.host.closing:
+                method.host.check_open()
+            call = UnaryUnaryCall(method, method.plain_block)
+            _begin_with(call, request, timeout, wait_for_ready)
+            return call
         if not self._interceptors:
-            return _unary_unary(self._method, request, timeout, metadata, credentials, wait_for_ready, compression)
+            return _unary_unary(method, request, timeout, metadata, credentials, wait_for_ready, compression)
         details = self._details(timeout, metadata, credentials, wait_for_ready)
         make = self._make(_unary_unary, compression)
         return InterceptedUnaryUnaryCall(self._interceptors, make, details, request)
