@@ -78,12 +78,12 @@ protos: $(VENV)/protos/.ready
 protos-check: $(VENV)/protos/.ready
 	$(VENV)/protos/bin/python scripts/protos.py --check
 
-models: setup
+models: setup fetch
 	$(PY) -m pip install --quiet --group models
-	$(PY) models/fetch.py
 	$(PY) models/make_digits.py
 	$(PY) models/make_sentiment.py
 	$(PY) models/make_sentiment_head.py
+	$(PY) models/measure_page.py
 	$(PY) models/measure_sentiment.py
 	$(PY) models/measure_digits.py
 

@@ -13,15 +13,7 @@ from PIL import Image
 from mesh import Array, Tensors
 
 MODELS = Path(__file__).parents[3] / "models"
-TEXT_OF_PAGE = [
-    "Region-based segmentation",
-    "Let us first determine markers of the coins and the",
-    "background. These markers are pixels that we can label",
-    "unambiguously as either object or background. Here,",
-    "the markers are found at the two extreme parts of the",
-    "histogram of grey values:",
-    ">>> markers = np.zeros_like(coins)",
-]
+TEXT_OF_PAGE = (MODELS / "page.txt").read_text().splitlines()
 """What is printed on the scanned page of scikit-image."""
 
 
