@@ -100,4 +100,4 @@ class WireEngine:
 
 ENGINES: Mapping[str, type[GrpcioEngine | WireEngine]] = {"wire": WireEngine, "grpcio": GrpcioEngine}
 """By the name that a topology and the command line have for them."""
-DEFAULT_ENGINE = "grpcio"
+DEFAULT_ENGINE = "wire"

@@ -82,6 +82,9 @@ class _OneResponse(ClientCall):
             except asyncio.CancelledError:
                 self.cancel()
                 raise
+        elif not self._made and not self.status.ok:
+            # It failed at once. Who asks again and again would keep the loop from ever connecting.
+            yield
         if not self._made:
             if self._raw is None or self.cancelled_here or not self.status or not self.status.ok:
                 self.raise_for_status()

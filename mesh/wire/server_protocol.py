@@ -82,11 +82,11 @@ class ServerProtocol(asyncio.Protocol):
         self.shared.connections.add(self)
         secured = transport.get_extra_info("ssl_object")
         if self.shared.is_crowded():
-            transport.abort()
+            self.cut()
             return
         if secured is not None and secured.selected_alpn_protocol() != ALPN:
             log.warning("%s is turned away: it did not agree on HTTP/2 by ALPN (RFC 9113, 3.2)", self.peer)
-            transport.abort()
+            self.cut()
             return
         self.auth_context = auth_context(transport)
         self.connection.start()
@@ -146,7 +146,7 @@ class ServerProtocol(asyncio.Protocol):
         """Write now."""
         self._flush_planned = False
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         out = self.connection.take()
         if out:
