@@ -198,9 +198,9 @@ class Checker:
         if str(tail[min(len(tree.items), len(tail)) - 1]).startswith(REST):
             return self._wrong(tree.operand, f"is {operand.sort}: it is not known whether it has these dimensions")
         if len(tree.items) > len(tail):
-            dimensions = f"{len(tail)} dimension{'s' * (len(tail) > 1)}"
+            there = "is 1 dimension" if len(tail) == 1 else f"are {len(tail)} dimensions"
             hint = "the rows are never named: the first index is that of the column"
-            return self._wrong(tree, f"names {len(tree.items)}, where there are {dimensions} behind the rows", hint)
+            return self._wrong(tree, f"names {len(tree.items)}, where there {there} behind the rows", hint)
         key: list[int | slice] = []
         left: list[int | str] = []
         needs: dict[int, int] = {}
@@ -261,6 +261,8 @@ class Checker:
         found = agreed(one, other)
         if found is None:
             why = f"meets {shown(left.tree)}, {left.sort}, with {shown(right.tree)}, {right.sort}"
+            if left.tree is tree:
+                why = f"brings together {left.sort} and {right.sort}"
             return self._wrong(tree, f"{why}: their dimensions differ", "reduce them, or choose columns")
         tail, unsure = found
         if unsure or one != other:
@@ -367,6 +369,6 @@ class Checker:
             met = self._met(tree, so_far, value, operations.logic(tree.word, so_far.sort, value.sort))
             if met is None:
                 return None
-            so_far = replace(so_far, sort=met[0], constant=None)
+            so_far = replace(so_far, tree=tree, sort=met[0], constant=None)
             steps.append(met[1])
         return Value(tree, so_far.sort, operations.folded([value.run for value in values], steps))

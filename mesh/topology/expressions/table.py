@@ -184,11 +184,13 @@ FUNCTIONS: Mapping[str, Function] = {
 
 _NUMBERS = "two numbers"
 OPERATORS: tuple[Operator, ...] = (
-    Operator("x[3]  x[-1]", "columns", "the datatype", "one column of each row; from the end where negative", "x[-1]"),
     Operator(
-        "x[1:4]  x[2:]", "columns", "the datatype", "columns 1, 2 and 3 of each row; from 2 to the last", "x[1:4]"
+        "x[3]  x[-1]", "columns", "its datatype", "one column of each row; from the end where negative", "columns[-1]"
     ),
-    Operator("x[0, 1:3]", "columns", "the datatype", "one item for each dimension behind the rows", "x[0, 1:3]"),
+    Operator(
+        "x[1:4]  x[2:]", "columns", "its datatype", "columns 1, 2 and 3 of each row; from 2 to the last", "columns[1:4]"
+    ),
+    Operator("x[0, 1:3]", "columns", "its datatype", "one item for each dimension behind the rows", "grid[0, 1:3]"),
     Operator("-x", "a number", "FP64", "the negative", "-x"),
     Operator("x * y", _NUMBERS, "FP64", "the product", "x * y"),
     Operator("x / y", _NUMBERS, "FP64", "the quotient", "x / y"),
