@@ -79,7 +79,7 @@ def without_rows(kind: Kind) -> Sort:
 def agreed(left: Tail, right: Tail) -> Tail | None:
     """What two operands, met element by element, give; None where they cannot meet.
 
-    One value a row meets any number of them. Sizes that are not known may be equal: only a request shows whether they are.
+    One value a row meets any number of them. Sizes that are not known may be equal: a request shows whether they are.
     """
     if ONE_A_ROW in (left, right) or left == right:
         return left or right
