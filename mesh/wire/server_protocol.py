@@ -34,6 +34,8 @@ __all__ = ["ServerProtocol"]
 
 log = logging.getLogger("mesh.wire")
 DRAIN_PING = b"drain..."
+GOODBYE_S = 0.2
+"""How often a connection that is closing is asked whether all was written."""
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -171,8 +173,19 @@ class ServerProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is not None and not self._closing:
             self._closing = True
-            transport.close()
-            self.loop.call_later(self.shared.limits.linger_s, self.cut)
+            if not transport.is_closing():
+                transport.close()
+            self.loop.call_later(GOODBYE_S, self._linger, self.loop.time() + self.shared.limits.linger_s)
+
+    def _linger(self, until: float) -> None:
+        """Once all is written, nobody waits for the client to close (under TLS, that would take a word of its own)."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self.loop.time() >= until or not transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            self.loop.call_later(GOODBYE_S, self._linger, until)
 
     def cut(self) -> None:
         """Hang up at once."""

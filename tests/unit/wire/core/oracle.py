@@ -196,7 +196,7 @@ def drive(data: bytes, *, client: bool, hello: bool = True) -> Oracle:
     oracle = Oracle(client=client)
     if hello:
         oracle.receive((b"" if client else frames.PREFACE) + settings() + settings(ack=True))
-    step = (1, 3, 9, 30, 1000, 1 << 20)[size % 6]
+    step = max((1, 3, 9, 30, 1000, 1 << 20)[size % 6], len(rest) // 200)
     for index in range(0, len(rest), step):
         shift = index % (len(choices) or 1)
         oracle.receive(rest[index : index + step], choices[shift:])
