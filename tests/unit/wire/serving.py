@@ -40,6 +40,7 @@ class Handlers(grpc.GenericRpcHandler):
             "/test/count": stream(self.count),
             "/test/endless": stream(self.endless),
             "/test/join": grpc.stream_unary_rpc_method_handler(self.join),
+            "/package.Service/Method": grpc.stream_unary_rpc_method_handler(self.join),
             "/test/chat": grpc.stream_stream_rpc_method_handler(self.chat),
             "/test/unread": grpc.stream_unary_rpc_method_handler(self.unread),
         }.get(str(handler_call_details.method))

@@ -152,7 +152,7 @@ FRAMES = [
         "a window of a stream past 2^31-1 by SETTINGS",
         headers(1),
         window_update(1, LARGEST - 65_535),
-        settings((frames.INITIAL_WINDOW_SIZE, 65_536)),
+        settings((frames.INITIAL_WINDOW_SIZE, 1 << 20)),
     ),
     fine(
         "6.10",
