@@ -17,7 +17,7 @@ from mesh.errors import (
     Unavailable,
 )
 from mesh.handler import Branches, Handler, Layer, stack
-from mesh.node import Aggregate, ModelFile, Node, Predict, Preprocess
+from mesh.node import Aggregate, ModelFile, Needs, Node, Predict, Preprocess
 from mesh.signature import Signature, TensorSpec
 from mesh.tensors import DATATYPES, Array, Datatype, Tensors
 from mesh.units import Duration, Size
@@ -37,6 +37,7 @@ __all__ = [
     "Layer",
     "MeshError",
     "ModelFile",
+    "Needs",
     "Node",
     "NodeContractError",
     "NodeFailed",

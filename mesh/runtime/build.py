@@ -14,9 +14,10 @@ from mesh.context import Context, NodeTiming
 from mesh.errors import NodeFailed, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
 from mesh.layers import LAYERS
-from mesh.node import KINDS, Node
+from mesh.node import KINDS, Aggregate, Node
 from mesh.signature import InputCheck, TensorSpec
 from mesh.tensors import Array, Tensors
+from mesh.topology.declared import joined
 from mesh.topology.graph import Graph, GraphNode, LayerSettings
 from mesh.topology.resolve import arguments_of, construct, import_class
 
@@ -36,6 +37,9 @@ async def build_node(graph: Graph, spec: GraphNode, worker: str, lifetime: Async
     node = construct(found, arguments)
     if node.digest() != spec.digest:
         raise SetupError(f"node {spec.name}: its model file is not the one that was checked")
+    if isinstance(node, Aggregate):
+        # Told again what it joins: a default has to have a type also where no branch answers.
+        joined(node, {branch: graph.node(branch).gives for branch in spec.branches})
     try:
         await lifetime.enter_async_context(node)
     except SetupError:
@@ -59,11 +63,14 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
     check = InputCheck(spec.takes, node=spec.name)
     gives = list(spec.gives.items())
     pid = os.getpid()
+    gathers = isinstance(node, Aggregate) and node.gathers
 
     async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
         try:
             if isinstance(request, Tensors):
                 check(request)
+            elif not gathers:
+                request.check_once()
             started = time.perf_counter()
             answer = await verb(request, context)
             _check_answer(answer, gives, request.rows, node.expands)

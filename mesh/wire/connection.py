@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.events import Event, StreamReset
 from mesh.wire.faults import ErrorCode
 from mesh.wire.limits import WireLimits

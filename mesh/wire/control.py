@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.budget import ANSWERED, GLITCH
 from mesh.wire.events import GoingAway, PingAnswered, SettingsChanged, StreamReset, WindowOpened
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.budget import GLITCH
 from mesh.wire.control import broken_priority
 from mesh.wire.events import DataReceived, HeadReceived, TrailersReceived

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 
 __all__ = ["WireLimits"]
 

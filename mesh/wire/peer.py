@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.faults import ConnectionFault, ErrorCode
 
 __all__ = ["PeerSettings"]
@@ -17,9 +17,10 @@ MAX_SETTINGS = 64
 class PeerSettings:
     """The peer's settings, with the values that hold until it says otherwise."""
 
-    __slots__ = ("initial_window", "max_concurrent_streams", "max_frame", "max_header_list")
+    __slots__ = ("_told", "initial_window", "max_concurrent_streams", "max_frame", "max_header_list")
 
     def __init__(self) -> None:
+        self._told = False
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.DEFAULT_FRAME
         self.max_concurrent_streams = 100
@@ -37,6 +38,9 @@ class PeerSettings:
         if end - begin > 6 * MAX_SETTINGS:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "more settings than there are")
         before = self.initial_window
+        if not self._told:
+            self._told = True
+            self.max_concurrent_streams = frames.MAX_WINDOW  # who does not bound it in the first frame does not bound it
         for place in range(begin, end, 6):
             name, value = _SETTING.unpack_from(data, place)
             match name:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from mesh.wire import control, exchange, frames
+import mesh.wire.control as control
+import mesh.wire.exchange as exchange
+import mesh.wire.frames as frames
 from mesh.wire.events import Event
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault
 from mesh.wire.state import SETTINGS_ONLY, State

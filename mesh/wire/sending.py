@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.headers import NO_TABLE
 from mesh.wire.peer import PeerSettings
 from mesh.wire.streams import Buffer, Stream, Waiting

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from mesh.wire import dispatch
+import mesh.wire.dispatch as dispatch
 from mesh.wire.connection import Connection
 from mesh.wire.credentials import ALPN, auth_context
 from mesh.wire.events import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from mesh.wire import frames
+import mesh.wire.frames as frames
 from mesh.wire.budget import BROKEN, GLITCH, Budget
 from mesh.wire.events import DataReceived, Event, GoingAway, PingAnswered, SettingsChanged, StreamReset, Terminated
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from mesh import (
     Aggregate,
@@ -181,6 +183,22 @@ class UnknownType(_Given):
         self.pool = pool
 
 
+class Unreadable(_Given):
+    def __init__(self, *, pool: "no type") -> None:  # type: ignore[valid-type]  # pyright: ignore  # noqa: F722
+        self.pool = pool
+
+
+def _not_today(word: str) -> str:
+    raise RuntimeError("not today")
+
+
+class Fussy(_Given):
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+
+    def __init__(self, *, word: Annotated[str, AfterValidator(_not_today)]) -> None:
+        self.word = word
+
+
 class Unfinished(Predict):
     """Has no `predict`."""
 
@@ -229,6 +247,14 @@ class Nameless(_Given):
     signature = Signature({"a b": TensorSpec("FP32", ("rows",))}, {})
 
 
+class Unwritable(_Given):
+    signature = Signature({"x": TensorSpec("FP32", ("rows", "1"))}, {})
+
+
+class NoMapping(_Given):
+    signature = Signature([], {})  # type: ignore[arg-type]  # pyright: ignore
+
+
 class NoSpecs(_Given):
     signature = Signature({"x": "FP32[rows]"}, {})  # type: ignore[dict-item]  # pyright: ignore
 
@@ -265,3 +291,8 @@ class Silent(Join):
 class Scalar(Join):
     def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
         return {"x": TensorSpec("FP32", ())}
+
+
+class OddJoin(Join):
+    def digest(self) -> str:
+        return 7  # type: ignore[return-value]  # pyright: ignore

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.layers import LAYERS
 from mesh.topology.load import MAX_NODES, load_text
-from tests.unit.topology.given import GOOD, NODES, changed, compiled, told
+from tests.unit.topology.given import GOOD, LAYERS, NODES, changed, compiled, told
 
 NAME_RULE = "lower case letters, digits, '_' and '-', a letter first, at most 63"
 IMAGE = "{datatype: FP32, shape: [-1, 64]}"

@@ -1,0 +1,438 @@
+"""`ClientCall`: the life of one call at a client, whatever its cardinality.
+
+    waiting in line => on a connection (=> waiting to be tried again => in line) => over
+
+It is what a connection tells of the stream, and what the public call objects (`client_unary`, `client_streams`) ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import grpc
+
+from mesh.wire.connection import Connection
+from mesh.wire.deadlines import Deadlines
+from mesh.wire.faults import ErrorCode
+from mesh.wire.headers import Headers, encode_field
+from mesh.wire.messages import MessageError, encode_message
+from mesh.wire.metadata import encode_timeout
+from mesh.wire.responses import ResponseHead, Status, of_reset, read_head, read_status
+from mesh.wire.retries import Retries
+from mesh.wire.service_config import MethodConfig
+
+__all__ = ["CallHost", "CallMethod", "Carrier", "ClientCall", "metadata_of"]
+
+log = logging.getLogger("mesh.wire")
+
+CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+COLLECTED: Final = Status(grpc.StatusCode.CANCELLED, "Cancelled upon garbage collection!")
+EXPIRED: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+WRITE_AHEAD_BYTES: Final = 64 << 10
+"""A writer waits once more than this of its stream is not sent: enough to keep the wire busy, little enough to hold."""
+_ATTEMPTS: Final = b"grpc-previous-rpc-attempts"
+_TIMEOUT: Final = encode_field(b"grpc-timeout", b"")[:-1]
+
+
+class CallHost(Protocol):
+    """What a call needs of its channel."""
+
+    loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
+    retries: Retries
+
+    def submit(self, call: ClientCall, /) -> None:
+        """Send the call, or let it wait for a connection."""
+        ...
+
+    def submit_later(self, call: ClientCall, delay_s: float, /) -> None:
+        """The same after a while."""
+        ...
+
+    def leave(self, call: ClientCall, /) -> None:
+        """The call does not wait any more."""
+        ...
+
+
+class CallMethod(Protocol):
+    """What a call needs of its method."""
+
+    @property
+    def host(self) -> CallHost:
+        """The channel."""
+        ...
+
+    path: str
+    config: MethodConfig
+    max_send_bytes: int
+    max_receive_bytes: int
+    retry_buffer_bytes: int
+
+    def serialized(self, request: Any, /) -> bytes:
+        """A request's bytes."""
+        ...
+
+    def deserialized(self, raw: bytes, /) -> Any:
+        """A response."""
+        ...
+
+
+class Carrier(Protocol):
+    """What a call needs of the connection that it goes over."""
+
+    connection: Connection
+    calls: dict[int, ClientCall]
+    paused: bool
+    """Whether the operating system takes no more of what is written."""
+
+    def began(self) -> None:
+        """A call begins."""
+        ...
+
+    def flush_soon(self) -> None:
+        """Write before the loop waits again."""
+        ...
+
+    def forget(self, stream_id: int, /) -> None:
+        """The call is over, or will be tried elsewhere."""
+        ...
+
+
+def metadata_of(pairs: Any) -> grpc.aio.Metadata:
+    """Pairs as grpc.aio shows them."""
+    return grpc.aio.Metadata(*pairs)
+
+
+class ClientCall:
+    """One call.
+
+    Args:
+        method: What it shares with the other calls of its method.
+        block: Its header block, less the deadline.
+    """
+
+    # Most of these never change in a call's life: as attributes of the class they cost a call nothing.
+    protocol: Carrier | None = None
+    stream_id = 0
+    deadline: float | None = None
+    wait_for_ready = False
+    compress = False
+    head: ResponseHead | None = None
+    status: Status | None = None
+    cancelled_here = False
+    requests_ended = False
+    attempts = 0
+    """How often it was sent before."""
+    _refused = False
+    _kept: list[bytes] | None = None
+    """What is sent again when the call is tried again; None once it will not be."""
+    _kept_bytes = 0
+    _watchers: list[asyncio.Future[None]] | None = None
+    _writing: asyncio.Future[None] | None = None
+    _callbacks: list[Callable[[], object]] | None = None
+
+    def __init__(self, method: CallMethod, block: bytes) -> None:
+        self.method = method
+        self.host: CallHost = method.host
+        self.block = block
+
+    # Beginning.
+
+    def begin(self, timeout_s: float | None, wait_for_ready: bool | None) -> None:
+        """Send it, or let it wait for a connection. What is to be sent with its head was given before."""
+        config = self.method.config
+        if config.timeout_s is not None:
+            timeout_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
+        self.wait_for_ready = config.wait_for_ready if wait_for_ready is None else wait_for_ready
+        if timeout_s is not None:
+            self.deadline = deadline = time.monotonic() + timeout_s
+            if timeout_s <= 0:
+                self.finish(EXPIRED)
+                return
+            self.host.deadlines.add(self, deadline)
+        self.host.submit(self)
+
+    def keep(self, message: bytes) -> None:
+        """Have a message sent with the head, and again should the call be tried again."""
+        if self._kept is None:
+            self._kept = []
+        self._kept.append(message)
+        self._kept_bytes += len(message)
+
+    def send_on(self, protocol: Carrier) -> None:
+        """Open a stream and send what there is: called by the channel, for a connection that takes one more."""
+        connection = protocol.connection
+        self.protocol = protocol
+        self.stream_id = stream_id = connection.open_stream()
+        protocol.calls[stream_id] = self
+        block = self.block
+        if self.attempts:
+            block += encode_field(_ATTEMPTS, b"%d" % self.attempts)
+        if self.deadline is not None:
+            value = encode_timeout(self.deadline - time.monotonic())
+            block += _TIMEOUT + bytes((len(value),)) + value
+        messages = self._kept
+        ended = self.requests_ended
+        if messages:
+            connection.send_head(stream_id, block)
+            if len(messages) == 1:
+                connection.send_data(stream_id, messages[0], end=ended)
+            else:
+                for message in messages[:-1]:
+                    connection.send_data(stream_id, message)
+                connection.send_data(stream_id, messages[-1], end=ended)
+        else:
+            connection.send_head(stream_id, block, end=ended)
+        if self._kept_bytes > self.method.retry_buffer_bytes:
+            self._kept = None
+        protocol.began()
+        if self._watchers:
+            self._wake()
+
+    # Requests of a stream.
+
+    def encoded(self, request: Any) -> bytes:
+        """A request as it goes on the wire.
+
+        Raises:
+            MessageError: It is longer than may be sent.
+            TypeError: The serializer made no bytes.
+        """
+        raw = self.method.serialized(request)
+        bound = self.method.max_send_bytes
+        if 0 <= bound < len(raw):
+            text = f"Sent message larger than max ({len(raw)} vs. {bound})"
+            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        if not self.compress:
+            return encode_message(raw)
+        squeezed = encode_message(raw, compress=True)
+        return squeezed if len(squeezed) < len(raw) + 5 else encode_message(raw)
+
+    async def started(self) -> None:
+        """Wait until it is on a connection, or over."""
+        while self.protocol is None and self.status is None:
+            await self.changed()
+
+    async def send(self, message: bytes) -> None:
+        """Send one request of a stream, and wait while the server does not take what was sent before."""
+        await self.started()
+        protocol = self.protocol
+        if protocol is None or self.status is not None:
+            return
+        if self.head is None and (self._kept is not None or not self._kept_bytes):
+            self.keep(message)
+            if self._kept_bytes > self.method.retry_buffer_bytes:
+                self._kept = None
+        protocol.connection.send_data(self.stream_id, message)
+        protocol.flush_soon()
+        while self._is_ahead():
+            if self._writing is None:
+                self._writing = self.host.loop.create_future()
+            await self._writing
+
+    def end_requests(self) -> None:
+        """There are no more requests."""
+        if self.requests_ended or self.status is not None:
+            return
+        self.requests_ended = True
+        if self.protocol is not None:
+            self.protocol.connection.send_data(self.stream_id, b"", end=True)
+            self.protocol.flush_soon()
+
+    def _is_ahead(self) -> bool:
+        protocol = self.protocol
+        if protocol is None or self.status is not None:
+            return False
+        return protocol.paused or protocol.connection.waiting_bytes(self.stream_id) > WRITE_AHEAD_BYTES
+
+    def wake_writer(self) -> None:
+        """Let whoever waits for room look again."""
+        waiting, self._writing = self._writing, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    # What the connection tells.
+
+    def on_head(self, headers: Headers, end: bool) -> None:
+        """The response's opening list; with `end` it is all there is."""
+        if end:
+            self.end_attempt(read_status(headers))
+            return
+        self.head = head = read_head(headers)
+        self._kept = None  # whatever follows is the answer
+        if head.problem is not None:
+            self.give_up(head.problem)
+        elif self._watchers:
+            self._wake()
+
+    def on_data(self, data: bytes | memoryview, flow_bytes: int) -> None:
+        """Some bytes of responses."""
+        raise NotImplementedError
+
+    def on_trailers(self, headers: Headers) -> None:
+        """The end, as the server sees it."""
+        self.end_attempt(read_status(headers))
+
+    def on_reset(self, code: int, *, remote: bool, text: str) -> None:
+        """The stream is over before its end."""
+        refused = remote and code == ErrorCode.REFUSED_STREAM
+        self.end_attempt(of_reset(code, remote=remote, text=text), unseen=refused)
+
+    def end_attempt(self, status: Status, *, unseen: bool = False) -> None:
+        """The server, or the loss of it, ended the call, or only this attempt: `unseen` where no server looked at it.
+
+        Tried again is what nothing was received of: once where it was not seen, and else as the method's policy says.
+        """
+        retries = self.host.retries
+        if self.head is None and (self._kept is not None or not self._kept_bytes):
+            if unseen and not self._refused:
+                self._refused = True
+                self._let_go()
+                self.host.submit(self)
+                return
+            if self.method.config.retry is not None and status.retryable:
+                delay_s = retries.next_delay(self.method.config.retry, self.attempts + 1, status)
+                if delay_s is not None:
+                    self.attempts += 1
+                    self._let_go()
+                    self.host.submit_later(self, delay_s)
+                    return
+        if status.code is grpc.StatusCode.OK:
+            retries.succeeded()
+            status = self.checked(status)
+        self.finish(status)
+
+    def checked(self, status: Status) -> Status:
+        """A good end, or what is wrong with the responses before it."""
+        return status
+
+    # Ending.
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.give_up(EXPIRED)
+
+    def give_up(self, status: Status) -> None:
+        """End it from here."""
+        if self.status is None:
+            self.host.leave(self)
+            self.finish(status)
+
+    def cancel_with(self, status: Status) -> bool:
+        """End it because whoever made it does not want it any more."""
+        if self.status is not None:
+            return False
+        self.cancelled_here = True
+        self.give_up(status)
+        return True
+
+    def _let_go(self) -> None:
+        """Leave the connection. A stream that is not over on both sides is ended."""
+        protocol = self.protocol
+        if protocol is not None:
+            self.protocol = None
+            protocol.forget(self.stream_id)
+
+    def finish(self, status: Status) -> None:
+        """It is over: free what it holds, and say so. The first status holds."""
+        if self.status is not None:
+            return
+        self.status = status
+        self._let_go()
+        self._kept = None
+        if self.deadline is not None:
+            self.host.deadlines.discard(self)
+        self.wake_result()
+        if self._writing is not None:
+            self.wake_writer()
+        if self._watchers:
+            self._wake()
+        if self._callbacks:
+            callbacks, self._callbacks = self._callbacks, None
+            for callback in callbacks:
+                _run(callback)
+
+    def wake_result(self) -> None:
+        """Let whoever waits for a response look again."""
+        raise NotImplementedError
+
+    async def changed(self) -> None:
+        """Wait until it was sent, was answered or is over."""
+        future = self.host.loop.create_future()
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(future)
+        try:
+            await future
+        finally:
+            if self._watchers and future in self._watchers:
+                self._watchers.remove(future)
+
+    def _wake(self) -> None:
+        watchers, self._watchers = self._watchers or (), None
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    # What is asked of it.
+
+    def on_done(self, callback: Callable[[], object]) -> None:
+        """Call back when it is over, which may be now."""
+        if self.status is not None:
+            _run(callback)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    async def until_done(self) -> Status:
+        """Wait until it is over."""
+        while self.status is None:
+            await self.changed()
+        return self.status
+
+    async def until_answered(self) -> grpc.aio.Metadata:
+        """Wait until the response began or the call is over; the initial metadata."""
+        while self.head is None and self.status is None:
+            await self.changed()
+        return metadata_of(self.head.initial if self.head is not None else ())
+
+    def time_left(self) -> float | None:
+        """Seconds until the deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def raise_for_status(self) -> None:
+        """Raise what a call that is over and went wrong raises: AioRpcError, or CancelledError where it was cancelled
+        here.
+        """
+        status = self.status
+        if status is None or status.code is grpc.StatusCode.OK:
+            return
+        if self.cancelled_here:
+            raise asyncio.CancelledError
+        raise grpc.aio.AioRpcError(
+            status.code,
+            metadata_of(self.head.initial if self.head is not None else ()),
+            metadata_of(status.trailing),
+            details=status.details,
+            debug_error_string=self.debug(),
+        )
+
+    def debug(self) -> str:
+        """The end in one line, for people."""
+        status = self.status
+        if status is None or status.code is grpc.StatusCode.OK:
+            return ""
+        text = f"{status.code.name}:{status.details}"
+        return f"{text} [{status.debug}]" if status.debug else text
+
+
+def _run(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        log.exception("a callback of a call that is done raised")
