@@ -108,9 +108,9 @@ something to say without them; or those of these names, each of them."""
 class Aggregate(Node):
     """Several branches to one answer.
 
-    Where a branch runs on some rows only, or may fail, `needs` says which rows can be answered all the same: `mesh check`
-    tells from it, and from the conditions of the branches, which rows could end without an answer. Asked for a row that
-    it cannot answer, an aggregate raises the error of a branch that failed, or an `InvalidInput` that names the row.
+    Where a branch runs on some rows only, or may fail, `needs` says which rows can be answered all the same. From it,
+    and from the conditions of the branches, `mesh check` tells which rows could end without an answer. Asked for a row
+    that it cannot answer, an aggregate raises the error of a branch that failed, or an `InvalidInput` naming the row.
     """
 
     kind: ClassVar[str] = "aggregate"

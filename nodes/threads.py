@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from mesh import SetupError, Unavailable
 
-__all__ = ["MAX_THREADS", "Threads", "check_threads"]
+__all__ = ["MAX_THREADS", "Threaded", "Threads", "check_threads"]
 
 T = TypeVar("T")
 
@@ -55,3 +55,42 @@ class Threads:
     async def close(self) -> None:
         """Drop the calls that wait, and return when the running ones have ended."""
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+
+class Threaded:
+    """Mixin of a node that works in threads of its own, which are there from load to unload.
+
+    Args:
+        workers: Calls worked on at once. Callers beyond that wait in order.
+        name: What the threads are called.
+
+    Raises:
+        SetupError: `workers` is out of range.
+    """
+
+    def __init__(self, workers: int, name: str) -> None:
+        self._workers = check_threads(workers, "workers")
+        self._name = name
+        self._threads: Threads | None = None
+
+    async def __aenter__(self) -> Self:
+        """Load."""
+        self._threads = Threads(self._workers, self._name)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Unload."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await threads.close()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread.
+
+        Raises:
+            RuntimeError: The node is not loaded.
+            Unavailable: It was unloaded meanwhile.
+        """
+        if self._threads is None:
+            raise RuntimeError("the node is not loaded: use `async with node:`")
+        return await self._threads.run(work)

@@ -26,6 +26,10 @@ class CallHost(Protocol):
     peer: str
     auth_context: dict[str, list[bytes]]
 
+    def flush(self) -> None:
+        """Write now."""
+        ...
+
     def flush_soon(self) -> None:
         """Write before the loop waits again."""
         ...

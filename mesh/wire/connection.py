@@ -192,15 +192,18 @@ class Connection:
         if end:
             self._sent_end(stream)
 
-    def send_data(self, stream_id: int, data: Buffer, *, end: bool = False) -> None:
+    def send_data(self, stream_id: int, data: Buffer, *, end: bool = False) -> bool:
         """Bytes, now or as the peer's windows allow; they must not change until they were taken.
+
+        Returns:
+            Whether there still is a stream to send them on.
 
         Raises:
             RuntimeError: The stream's head was not sent.
         """
         stream = self.streams.get(stream_id)
         if stream is None or stream.sending == ENDED:
-            return
+            return False
         if stream.sending == HEAD:
             raise RuntimeError(f"the head of stream {stream_id} was not sent")
         size = len(data)
@@ -213,7 +216,7 @@ class Connection:
             or size > sender.room
         ):
             if not self._may_wait(stream, size):
-                return
+                return False
             sender.data(stream, data, end=end)
         elif size:
             sender.window -= size
@@ -225,6 +228,7 @@ class Connection:
             self._out.append(frames.head(0, frames.DATA, frames.END_STREAM, stream_id))
         if end:
             self._sent_end(stream)
+        return True
 
     def send_trailers(self, stream_id: int, block: bytes) -> None:
         """A header block that closes our half, after whatever still waits."""

@@ -87,8 +87,13 @@ async def _only_request(call: ServerCall) -> Any:
 async def _send_all(call: ServerCall, answers: Any) -> None:
     if hasattr(answers, "__aiter__"):
         iterator: AsyncIterator[Any] = answers
-        async for message in iterator:
-            await call.write(message)
+        try:
+            async for message in iterator:
+                await call.write(message)
+        finally:
+            # A generator that was left between two answers would stay as it is until somebody collects it.
+            if (close := getattr(iterator, "aclose", None)) is not None:
+                await close()
     elif inspect.isawaitable(answers):
         await answers  # a handler that writes by itself
     else:

@@ -59,6 +59,11 @@ class Sender:
         self.room = self._most - self.waiting_bytes - unwritten
 
     @property
+    def unwritten(self) -> int:
+        """Bytes of data that wait for no window: they were put out, or the operating system did not take them yet."""
+        return self._most - self.room - self.waiting_bytes
+
+    @property
     def idle(self) -> bool:
         """Whether nothing at all is held for the peer."""
         return self.room == self._most

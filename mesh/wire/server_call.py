@@ -181,7 +181,13 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         if self.over:
             raise asyncio.InvalidStateError("the call is over")
         self.send_message(self.serialized(message))
-        self.protocol.flush_soon()
+        host = self.protocol
+        if not host.paused and host.connection.sender.unwritten > WRITE_AHEAD_BYTES:
+            # One who never waits would fill the memory before anything is written, and let nobody else run.
+            host.flush()
+            await asyncio.sleep(0)
+        else:
+            host.flush_soon()
         while self._is_ahead():
             self._writing = asyncio.get_running_loop().create_future()
             await self._writing
@@ -306,7 +312,8 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             self._send_head()
         compress = self._compressing() and self._compress_next
         self._compress_next = True
-        self.protocol.connection.send_data(self.stream_id, encode_message(raw, compress=compress))
+        if not self.protocol.connection.send_data(self.stream_id, encode_message(raw, compress=compress)):
+            self.cancel()
 
     def finish(self, code: grpc.StatusCode, details: str = "") -> None:
         """End the call with a status; the first one holds."""

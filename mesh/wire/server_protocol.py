@@ -94,7 +94,7 @@ class ServerProtocol(asyncio.Protocol):
             return
         self.auth_context = auth_context(transport)
         self.connection.start()
-        self._flush()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         """Everything that these bytes mean, then one write."""
@@ -109,7 +109,7 @@ class ServerProtocol(asyncio.Protocol):
                 if not call.over:
                     call.arm()
             self._unstarted.clear()
-        self._flush()
+        self.flush()
 
     def eof_received(self) -> bool:
         """The client closed its side: calls in flight cannot be answered any more."""
@@ -144,9 +144,10 @@ class ServerProtocol(asyncio.Protocol):
         """Write before the loop waits again."""
         if not self._flush_planned:
             self._flush_planned = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write now."""
         self._flush_planned = False
         transport = self._transport
         if transport is None:
@@ -186,7 +187,7 @@ class ServerProtocol(asyncio.Protocol):
         """Ask the client for a sign of life."""
         self.pinged_at = self.shared.clock()
         self.connection.ping(payload)
-        self._flush()
+        self.flush()
 
     # Draining.
 
@@ -199,7 +200,7 @@ class ServerProtocol(asyncio.Protocol):
                 self.connection.ping(DRAIN_PING)
             else:
                 self.connection.go_away()
-            self._flush()
+            self.flush()
 
     def abort(self) -> None:
         """End every call as UNAVAILABLE, and hang up."""
@@ -207,7 +208,7 @@ class ServerProtocol(asyncio.Protocol):
             call.cancel(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         if not self.connection.terminated:
             self.connection.go_away()
-        self._flush()
+        self.flush()
         self._hang_up()
 
     def forget(self, stream_id: int) -> None:
