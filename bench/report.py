@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 def write_page(results: Path) -> None:
     """Put each topic's table where `<!-- bench: topic -->` stands."""
     text = PAGE.read_text()
-    for topic, table in (("fused_chain", _fused_chain), ("batching", _batching), ("remote_hop", _remote_hop)):
+    for topic, table in TABLES.items():
         path = results / f"{topic}.json"
         if path.exists():
             told = json.loads(path.read_text())
@@ -72,3 +72,27 @@ def _remote_hop(told: dict[str, Any]) -> str:
         for name, case in told["cases"].items()
     ]
     return _table(("message", "mesh µs a call", "bare grpc.aio µs a call", "ratio (lowest to highest round)"), rows)
+
+
+def _compiling(told: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{case['bytes'] / 1000:.0f}",
+            f"**{case['ours_us'] / 1000:.1f}**",
+            f"{case['other_us'] / 1000:.1f}",
+            _spread(case),
+        )
+        for name, case in told["cases"].items()
+    ]
+    head = ("file", "kB", "compiled ms", "YAML parse alone ms", "ratio (lowest to highest round)")
+    return _table(head, rows)
+
+
+TABLES = {
+    "fused_chain": _fused_chain,
+    "batching": _batching,
+    "remote_hop": _remote_hop,
+    "compiling": _compiling,
+}
+"""Topic -> what makes its table."""

@@ -254,7 +254,7 @@ def main(arguments: Sequence[str]) -> int:
     if not names:
         for name, source in SOURCES.items():
             size = sum(member.size for member in source.members) / 1e6
-            print(f"{name:16} {size:5.1f} MB  {source.requirement:24} {source.licence}")
+            print(f"{name:16} {size:5.1f} MB  {source.requirement:26} {source.licence}")
         return 0
     if unknown := sorted(set(names) - set(SOURCES) - {"all"}):
         parser.error(f"nothing is called {', '.join(unknown)}; there is {', '.join(SOURCES)}")

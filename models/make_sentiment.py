@@ -14,15 +14,12 @@ processor or BLAS may fit coefficients that differ in the last bits, and so anot
 
 from __future__ import annotations
 
-import html
 import io
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from fetch import fetch
 from manifest import Made, keep, serialize
+from sentiment_texts import SOURCE, halves, sentences
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import StringTensorType
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -30,22 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-TEXTS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 SAMPLE_ROWS = 400
-SOURCE = "film review sentences rated by people (Hutto and Gilbert, ICWSM 2014), in vaderSentiment 3.3.2"
-
-
-def sentences(archive: Path) -> tuple[list[str], np.ndarray]:
-    """Texts and mean ratings, shuffled: the file has the positive ones first."""
-    with tarfile.open(archive) as opened:
-        file = opened.extractfile(TEXTS)
-        assert file is not None
-        lines = file.read().decode().splitlines()
-    rows = [line.split("\t", 2) for line in lines]
-    order = np.random.default_rng(1).permutation(len(rows))
-    texts = [" ".join(html.unescape(rows[index][2]).split()) for index in order]
-    return texts, np.array([float(rows[index][1]) for index in order])
 
 
 def fit(texts: list[str], positive: np.ndarray) -> Pipeline:
@@ -71,12 +54,10 @@ def sample(texts: list[str], ratings: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    (archive,) = fetch("sentiment-texts")
-    texts, ratings = sentences(archive)
+    texts, ratings = sentences()
     lower = [text.lower() for text in texts]
     positive = (ratings > 0).astype(np.int64)
-    training = np.random.default_rng(0).permutation(len(texts)) < len(texts) // 2
-    train, test = np.flatnonzero(training), np.flatnonzero(~training)
+    train, test = halves(len(texts))
 
     model = fit([lower[index] for index in train], positive[train])
     data = convert(model)

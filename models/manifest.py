@@ -1,4 +1,8 @@
-"""`MODELS.json`: digest, size, licence, source and measured figures of every file that a script here has made."""
+"""What is known of the models, in two files.
+
+`MODELS.json`: digest, size, licence, source and measured figures of every file that a script here has made.
+`MEASURED.json`: how good models are together, as the measure_*.py found it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = FOLDER / "MODELS.json"
+MEASURED = FOLDER / "MEASURED.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +60,11 @@ def keep(files: list[Made], folder: Path = FOLDER) -> None:
         }
         print(f"{made.name:26} {len(made.data):>8} bytes  {'changed' if changed else 'same'}  {dict(made.measured)}")
     write_atomically(manifest, (json.dumps(dict(sorted(entries.items())), indent=2) + "\n").encode())
+
+
+def record(subject: str, found: Mapping[str, object], path: Path = MEASURED) -> None:
+    """Print what was measured, and keep it; what was found of other subjects stays."""
+    print(json.dumps(found, indent=2))
+    known: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
+    known[subject] = found
+    write_atomically(path, (json.dumps(dict(sorted(known.items())), indent=2) + "\n").encode())

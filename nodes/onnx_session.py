@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 
 import onnxruntime as ort
 
-from mesh import SetupError, Unavailable
-from nodes.onnx_file import external_files
-from nodes.threads import Threads
+from mesh import Array, SetupError, Unavailable
+from nodes.onnx_file import digest_of, external_files
+from nodes.threads import Threads, check_threads
 
-__all__ = ["Runs", "open_session", "reason_of", "run_options"]
+__all__ = ["OwnModel", "Run", "Runs", "open_session", "reason_of", "run_options"]
 
 T = TypeVar("T")
+Run = Callable[[dict[str, Array]], Array]
+"""A model as a function: what it takes by name, to its first output."""
 
 _SILENT = 4
 """onnxruntime's log level that keeps errors off stderr: it raises them as well."""
@@ -97,3 +99,96 @@ class Runs:
         for options in self._running:
             options.terminate = True
         await self._threads.close()
+
+
+class OwnModel:
+    """A model that is part of a node: what goes in and comes out never leaves the thread that it runs in.
+
+    Args:
+        model: The model file.
+        inputs: The inputs that it has to have, in any order.
+        providers: onnxruntime execution providers, best first. One that cannot be set up is an error, never replaced.
+        threads: Threads that onnxruntime uses inside one run.
+        workers: Calls worked on at once. Callers beyond that wait in order.
+
+    Raises:
+        SetupError: An argument is out of range.
+    """
+
+    def __init__(
+        self, model: Path, inputs: Sequence[str], *, providers: Sequence[str], threads: int, workers: int
+    ) -> None:
+        self._model = model
+        self._inputs = sorted(inputs)
+        self._providers = providers
+        self._threads = check_threads(threads, "threads")
+        self._workers = check_threads(workers, "workers")
+        self._session: Any = None
+        self._runs: Runs | None = None
+
+    def digest(self) -> str:
+        """Of the file and what it refers to, as `nodes.onnx_file.digest_of`."""
+        return digest_of(self._model)
+
+    @property
+    def session(self) -> Any:
+        """The `onnxruntime.InferenceSession`; the first look opens it.
+
+        Raises:
+            SetupError: The model cannot be opened, or takes other inputs.
+        """
+        if self._session is None:
+            session = open_session(self._model, self._providers, self._threads)
+            found = sorted(tensor.name for tensor in session.get_inputs())
+            if found != self._inputs:
+                raise SetupError(f"{self._model}: takes {', '.join(found)}, and not {', '.join(self._inputs)}")
+            self._session = session
+        return self._session
+
+    async def open(self, check: Callable[[Run], object]) -> None:
+        """Open it, in a thread, and run it once for the sake of the first caller.
+
+        Args:
+            check: Asks it something; what that raises means that the file is another model.
+
+        Raises:
+            SetupError: The model cannot be opened, takes other inputs, or cannot answer the check.
+        """
+        self._runs = Runs(self._workers, f"onnx-{self._model.stem}")
+        try:
+            await self._runs.run(lambda options: self._check(check, options))
+        except BaseException:
+            await self.close()
+            raise
+
+    def _check(self, check: Callable[[Run], object], options: Any) -> None:
+        session = self.session
+        try:
+            check(_runner(session, options))
+        except SetupError:
+            raise
+        except Exception as error:
+            raise SetupError(f"{self._model}: cannot answer as this node needs it: {reason_of(error)}") from error
+
+    async def run(self, work: Callable[[Run], T]) -> T:
+        """Do work that asks the model, in a thread.
+
+        Raises:
+            RuntimeError: It is not open.
+            Unavailable: It was closed meanwhile.
+        """
+        if self._runs is None:
+            raise RuntimeError("the node is not loaded: use `async with node:`")
+        session = self._session
+        return await self._runs.run(lambda options: work(_runner(session, options)))
+
+    async def close(self) -> None:
+        """End what runs, and let go of the model."""
+        runs, self._runs = self._runs, None
+        if runs is not None:
+            await runs.close()
+        self._session = None
+
+
+def _runner(session: Any, options: Any) -> Run:
+    return lambda feed: session.run(None, feed, options)[0]

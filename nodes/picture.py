@@ -50,7 +50,7 @@ class Reader:
             if value < 1:
                 raise SetupError(f"{name} is {value}: it has to be at least 1")
         self._pillow = PIL.Image
-        self._tensor = tensor
+        self.tensor = tensor
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
 
     def open(self, row: int, data: bytes) -> Image:
@@ -112,7 +112,7 @@ class Reader:
 
     def wrong(self, row: int, what: str) -> InvalidInput:
         """The error that names tensor and row."""
-        return InvalidInput(f"tensor {self._tensor!r}, row {row}: {what}", tensor=self._tensor, row=row)
+        return InvalidInput(f"tensor {self.tensor!r}, row {row}: {what}", tensor=self.tensor, row=row)
 
     def _rgb(self, image: Image, size: tuple[int, int]) -> Image:
         if image.mode.startswith("I"):

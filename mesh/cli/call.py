@@ -18,6 +18,7 @@ from mesh.cli.jsonable import json_of_array, json_of_tensors
 from mesh.cli.terminal import duration, printable, run_until_interrupted, saying, show
 from mesh.context import Context, NodeTiming
 from mesh.tensors import Tensors, datatype_of
+from mesh.transports import DEFAULT_ENGINE, ENGINES
 
 __all__ = ["add"]
 
@@ -31,6 +32,7 @@ def add(commands: Any) -> None:
     made = commands.add_parser("call", help="ask a running mesh once", description=__doc__)
     made.add_argument("address", metavar="ADDRESS", help="grpc://host:port or unix:/path")
     made.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help=INPUT_HELP)
+    made.add_argument("--engine", choices=sorted(ENGINES), default=DEFAULT_ENGINE, help="what speaks gRPC on this side")
     made.add_argument("--graph", default="", help="the graph's name (default: the gateway's own)")
     made.add_argument("--timeout", type=duration, default=30.0, help="the request's deadline (default: 30s)")
     made.add_argument("--timings", action="store_true", help="show where the time went, node by node")
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _call(arguments: argparse.Namespace) -> int:
-    async with connect(arguments.address, arguments.graph) as served:
+    async with connect(arguments.address, arguments.graph, arguments.engine) as served:
         request = read_inputs(arguments.input, served.told.inputs)
         context = Context(timings=[] if arguments.timings else None).within(arguments.timeout)
         started = time.perf_counter()

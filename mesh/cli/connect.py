@@ -10,7 +10,7 @@ from mesh.cli.terminal import saying
 from mesh.errors import DeadlineExceeded, NotFound, Unavailable
 from mesh.handler import Handler
 from mesh.tensors import Tensors
-from mesh.transports import GrpcTransport, Limits
+from mesh.transports import DEFAULT_ENGINE, GrpcTransport, Limits
 from mesh.transports.contract import GRAPH, Description
 
 __all__ = ["Served", "connect"]
@@ -27,18 +27,19 @@ class Served:
 
 
 @asynccontextmanager
-async def connect(address: str, graph: str) -> AsyncGenerator[Served]:
+async def connect(address: str, graph: str, engine: str = DEFAULT_ENGINE) -> AsyncGenerator[Served]:
     """A link that is hung up at the end.
 
     Args:
         address: Where the mesh answers.
         graph: The graph's name; empty for the gateway's own.
+        engine: What speaks gRPC at this side.
 
     Raises:
         PlacementError: `address` is no address.
         RequestError: Nobody answers there, or not for such a graph; names the address.
     """
-    link = await GrpcTransport().dial(address, Limits())
+    link = await GrpcTransport(engine).dial(address, Limits())
     try:
         try:
             with saying(f"waiting for {address}"):

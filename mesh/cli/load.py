@@ -20,6 +20,7 @@ from mesh.cli.terminal import WIPE, duration, run_until_interrupted, show
 from mesh.context import Context, NodeTiming
 from mesh.errors import SetupError
 from mesh.load import LoadPlan, Progress, Report, precise_event_loop, render, run_load
+from mesh.transports import DEFAULT_ENGINE, ENGINES
 
 __all__ = ["add"]
 
@@ -29,6 +30,7 @@ def add(commands: Any) -> None:
     made = commands.add_parser("load", help="load a running mesh and report latencies", description=__doc__)
     made.add_argument("address", metavar="ADDRESS", help="grpc://host:port or unix:/path")
     made.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help=INPUT_HELP)
+    made.add_argument("--engine", choices=sorted(ENGINES), default=DEFAULT_ENGINE, help="what speaks gRPC on this side")
     made.add_argument("--graph", default="", help="the graph's name (default: the gateway's own)")
     made.add_argument("--rows", type=int, default=1, help="rows a request; taken from the inputs in turn (default: 1)")
     loop = made.add_mutually_exclusive_group()
@@ -83,7 +85,7 @@ def _plan(arguments: argparse.Namespace) -> LoadPlan:
 
 
 async def _load(arguments: argparse.Namespace, plan: LoadPlan) -> Report:
-    async with connect(arguments.address, arguments.graph) as served:
+    async with connect(arguments.address, arguments.graph, arguments.engine) as served:
         inputs = read_inputs(arguments.input, served.told.inputs)
         step, rows = arguments.rows, inputs.rows
         if not 1 <= step <= rows:

@@ -23,6 +23,7 @@ from mesh.runtime.launch import Launch, grpc_transports
 from mesh.runtime.worker import limits_of
 from mesh.supervisor import Announce, Policy, Process, State, supervise
 from mesh.topology import Plan, Worker, compile_file
+from mesh.transports import ENGINES
 from mesh.transports.grpc import target_of
 
 __all__ = ["add"]
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
         metavar="ADDRESS",
         help=f"the gateway's address (default: the file's, else {DEFAULT_LISTEN}; port 0 lets the system choose)",
     )
+    made.add_argument("--engine", choices=sorted(ENGINES), help="what speaks gRPC (default: the file's)")
     made.add_argument("--workers", metavar="NAMES", help="launch only these workers here, by name, with commas between")
     made.add_argument(
         "--grace", type=_grace, default=10.0, help="most time for calls in flight at the end (default: 10s)"
@@ -72,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             listen=arguments.listen,
             file_folder=arguments.file.resolve().parent,
             grace_s=arguments.grace,
+            engine=arguments.engine or plan.graph.engine,
         )
         check_free(launch.listen for launch in launches)
         return asyncio.run(_supervise(plan, launches, arguments.grace))
@@ -98,7 +101,14 @@ class Launched:
 
 
 def plan_launches(
-    plan: Plan, chosen: Sequence[Worker], folder: Path, *, listen: str | None, file_folder: Path, grace_s: float
+    plan: Plan,
+    chosen: Sequence[Worker],
+    folder: Path,
+    *,
+    listen: str | None,
+    file_folder: Path,
+    grace_s: float,
+    engine: str,
 ) -> list[Launched]:
     """Write a launch file for each process, and say in which order to start them: the gateway last.
 
@@ -122,6 +132,7 @@ def plan_launches(
                 folder=str(file_folder),
                 ready_file=str(folder / f"{name}.ready"),
                 grace_s=grace_s,
+                engine=engine,
             )
             path = folder / f"{name}.json"
             launch.write(path)

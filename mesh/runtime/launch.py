@@ -19,7 +19,7 @@ from mesh.errors import SetupError
 from mesh.runtime.worker import Transports, Worker
 from mesh.topology.placement import Plan
 from mesh.topology.resolve import importable_from
-from mesh.transports import GrpcTransport
+from mesh.transports import DEFAULT_ENGINE, GrpcTransport
 
 __all__ = ["Launch", "grpc_transports", "serve"]
 
@@ -39,6 +39,8 @@ class Launch:
     """Absolute path of the topology file's folder, from which `uses:` may import."""
     ready_file: str
     """Written once it listens: its addresses, one a line."""
+    engine: str = DEFAULT_ENGINE
+    """What speaks gRPC between the workers."""
     grace_s: float = 10.0
     """Most seconds for calls in flight when it is told to stop."""
 
@@ -64,9 +66,9 @@ class Launch:
 _LAUNCH: TypeAdapter[Launch] = TypeAdapter(Launch)
 
 
-def grpc_transports() -> Transports:
-    """The transports between processes, by scheme."""
-    transport = GrpcTransport()
+def grpc_transports(engine: str = DEFAULT_ENGINE) -> Transports:
+    """The transports between processes, by scheme, over an engine of `mesh.transports.ENGINES`."""
+    transport = GrpcTransport(engine)
     return {"grpc": transport, "unix": transport}
 
 
@@ -87,7 +89,7 @@ async def serve(launch: Launch, stop: asyncio.Event, announce: Callable[[list[st
         launch.worker,
         listen=_same_ports(launch),
         dial=launch.dial,
-        transports=grpc_transports(),
+        transports=grpc_transports(launch.engine),
         grace_s=launch.grace_s,
     )
     async with worker:

@@ -9,6 +9,7 @@
 | answer | names, datatypes and shapes are those of the signature; arrays are read-only |
 | rows | as many rows come out as went in |
 | sources | a node that expands, and no other, says which row each of its rows came from |
+| needs | an aggregate answers every row that it says it can, and fails with a RequestError where it cannot |
 | zero rows | an empty batch gives an empty answer |
 | rows alone | a row is answered alone as it is in a batch |
 | inputs unchanged | nothing that was given is written to |
@@ -32,11 +33,12 @@ from typing import cast
 import numpy as np
 
 from mesh.context import Context
-from mesh.errors import InvalidInput, NodeContractError
+from mesh.errors import InvalidInput, NodeContractError, RequestError
 from mesh.handler import Branches
 from mesh.node import KINDS, Aggregate, Node
 from mesh.signature import InputCheck, Signature, TensorSpec
 from mesh.tensors import Array, Tensors, datatype_of
+from mesh.testing.partial_joins import partial_joins
 
 __all__ = ["check_node"]
 
@@ -60,7 +62,8 @@ async def check_node(
 
     Args:
         make: Builds the node, as the topology file would.
-        example: A request that it answers, of at least two different rows. For an aggregate: branches of equal rows.
+        example: A request that it answers, of at least two different rows. For an aggregate: what comes when every
+            branch answers; the checker takes rows and branches away.
         tolerance: How far floating point numbers of one row may differ, relative or absolute, between two batches.
             Everything else has to be equal.
         blocks_at_most_s: Seconds for which a call may hold the event loop.
@@ -80,6 +83,7 @@ async def check_node(
     threads, tasks = _alive_threads(), asyncio.all_tasks()
     async with subject.loaded():
         expected = await subject.check_answers(request)
+        await subject.check_needs(request, expected)
         await subject.check_concurrency(request, concurrent_calls)
         await subject.check_event_loop(request, blocks_at_most_s)
         await subject.check_cancellation(request, expected)
@@ -99,6 +103,7 @@ class _Subject:
         self._answers_within_s = answers_within_s
         self._name = "node"
         self._node = self._construct(make)
+        self._joined: Signature | None = None
 
     def _construct(self, make: Callable[[], Node]) -> Node:
         node, other = make(), make()
@@ -160,12 +165,15 @@ class _Subject:
     def _signature(self, request: Branches) -> Signature:
         if not isinstance(self._node, Aggregate):
             return self._node.signature
-        branches = {name: _specs(branch) for name, branch in request.items() if isinstance(branch, Tensors)}
-        return Signature({}, self._node.join(branches))
+        # Asked once, of the example: that branches fail changes nothing of what it was told it joins.
+        if self._joined is None:
+            branches = {name: _specs(branch) for name, branch in request.answers.items()}
+            self._joined = Signature({}, self._node.join(branches))
+        return self._joined
 
     async def check_answers(self, request: Branches) -> Tensors:
         """Shape, rows, zero rows, rows alone, inputs unchanged; returns the answer to the example."""
-        before = _map(request, lambda tensors: Tensors({name: array.copy() for name, array in tensors.items()}))
+        before = _map(request, _copied)
         answer = await self.answer_to(request, "answer")
         self.hold("inputs unchanged", before == request, "the tensors it was given have other values now")
         rows = request.rows
@@ -178,6 +186,32 @@ class _Subject:
             self._check_answer("rows alone", part, alone, 1)
             self.same("rows alone", alone, answer.take(row, row + 1), f"row {row} is answered otherwise in a batch")
         return answer
+
+    async def check_needs(self, request: Branches, expected: Tensors) -> None:
+        """Rows that only some branches have, and branches that failed."""
+        if not isinstance(self._node, Aggregate):
+            return
+        needs = self._node.needs
+        known = needs in ("every", "any", "none") or (type(needs) is tuple and all(one in request for one in needs))
+        self.hold("needs", known, f"needs is {needs!r}: 'every', 'any', 'none', or a tuple of branches is meant")
+        for join in partial_joins(request, needs):
+            what = f"where {join.what}, and needs is {needs!r}"
+            try:
+                answer = await self.call(join.branches)
+            except RequestError as error:
+                self.hold("needs", not join.must_answer, f"no answer {what}: {error!r}")
+                continue
+            except NodeContractError:
+                raise
+            except Exception as error:
+                raise NodeContractError(f"{self._name} breaks the rule 'needs': {error!r} {what}") from error
+            self.hold("needs", join.may_answer, f"an answer {what}")
+            self._check_answer("needs", join.branches, answer, request.rows)
+            if join.lacks_nothing:
+                self.same("needs", answer, expected, f"another answer {what}")
+            for row in range(min(request.rows, _ROWS_ALONE)):
+                alone = await self.answer_to(_take(join.branches, row, row + 1), "needs")
+                self.same("needs", alone, answer.take(row, row + 1), f"row {row} is answered otherwise alone {what}")
 
     async def answer_to(self, request: Branches, rule: str) -> Tensors:
         """Ask, where a failure of any kind breaks `rule`."""
@@ -270,6 +304,10 @@ class _Subject:
 def _map(request: Branches, change: Callable[[Tensors], Tensors]) -> Branches:
     changed = {name: change(branch) if isinstance(branch, Tensors) else branch for name, branch in request.items()}
     return Branches.trusted(changed, request.rows)
+
+
+def _copied(tensors: Tensors) -> Tensors:
+    return Tensors({name: array.copy() for name, array in tensors.items()}, sources=tensors.sources)
 
 
 def _take(request: Branches, start: int, stop: int) -> Branches:

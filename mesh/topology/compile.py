@@ -76,6 +76,7 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
         description=header.description,
         file=topology.source.file,
         model_root=str(model_root),
+        engine=header.engine,
         limits=GraphLimits(
             max_message_bytes=header.limits.max_message,
             max_in_flight=header.limits.max_in_flight,

@@ -1,4 +1,4 @@
-"""What a node says of itself before it is loaded: its signature, its answer to branches, its model's digest.
+"""What a node says of itself before it is loaded: signature, answer to branches, digest of its model, version.
 
 All of it is a user's code, so whatever it raises becomes a `SetupError`, and what it says is held against the rules.
 """
@@ -13,7 +13,7 @@ from mesh.node import Aggregate, Node
 from mesh.signature import Signature, TensorSpec
 from mesh.topology.resolve import refusing
 
-__all__ = ["digest_of", "joined", "signature_of", "signature_of_class"]
+__all__ = ["digest_of", "joined", "signature_of", "signature_of_class", "version_of"]
 
 
 def signature_of(node: Node) -> Signature:
@@ -74,6 +74,20 @@ def digest_of(node: Node) -> str:
     if not isinstance(digest, str):
         raise NodeContractError(f"{name}.digest has to give a text, not {type(digest).__name__}")
     return digest
+
+
+def version_of(node: Node) -> str:
+    """The version that the author of a node declares.
+
+    Raises:
+        SetupError: It is none that can be told.
+    """
+    name = type(node).__name__
+    with refusing(f"{name} cannot tell its version"):
+        version: Any = node.version
+    if not isinstance(version, str):
+        raise NodeContractError(f"{name}.version has to be a text, not {type(version).__name__}")
+    return version
 
 
 def _check(signature: Signature, what: str) -> None:

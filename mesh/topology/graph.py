@@ -83,6 +83,8 @@ class GraphNode:
     layers: tuple[LayerSettings, ...] = ()
     digest: str = ""
     """Of the model file, where there is one."""
+    version: str = ""
+    """Of the node's code, as its author declares it."""
     when: str = ""
     """The condition, in its canonical form, that a row has to meet to be run on; empty where there is none."""
     reads: tuple[str, ...] = ()
@@ -131,6 +133,8 @@ class Graph:
     """The file it was read from, as the user named it."""
     model_root: str
     """Absolute path that model files lie under."""
+    engine: str = "wire"
+    """What speaks gRPC between its workers, and at its gateway."""
     limits: GraphLimits
     inputs: dict[str, TensorSpec]
     nodes: tuple[GraphNode, ...]
@@ -172,12 +176,14 @@ class Graph:
                     "uses": node.uses,
                     "with": node.arguments,
                     "inputs": node.inputs,
-                    "branches": node.branches,
+                    # A list, because their order may decide, and the keys of a mapping are sorted.
+                    "branches": list(node.branches.items()),
                     "layers": [[layer.name, layer.settings] for layer in node.layers],
                     "when": node.when,
                     "share": None if node.share is None else asdict(node.share),
                     "join": None if node.join is None else asdict(node.join),
                     "model": node.digest,
+                    "version": node.version,
                 }
                 for node in self.nodes
             ],

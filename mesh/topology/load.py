@@ -18,7 +18,7 @@ __all__ = ["GATEWAY", "MAX_NODES", "LayerTypes", "load", "load_text"]
 LayerTypes = Mapping[str, type[BaseModel]]
 """Name in the file -> settings; given by whoever knows the layers, since this package does not."""
 
-SECTIONS = ("mesh", "name", "description", "models", "limits", "inputs", "nodes", "outputs", "placements")
+SECTIONS = ("mesh", "name", "description", "models", "engine", "limits", "inputs", "nodes", "outputs", "placements")
 FROM_FILE = {"from_file": True}
 MAX_NODES = 4096
 GATEWAY = "gateway"

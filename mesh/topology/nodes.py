@@ -8,7 +8,7 @@ from typing import Any
 from mesh.errors import Problem, SetupError
 from mesh.node import Aggregate, Node
 from mesh.signature import Signature, TensorSpec
-from mesh.topology.declared import digest_of, joined, signature_of, signature_of_class
+from mesh.topology.declared import digest_of, joined, signature_of, signature_of_class, version_of
 from mesh.topology.graph import GraphNode, LayerSettings, edge_node
 from mesh.topology.resolve import arguments_of, construct, import_class, model_files
 from mesh.topology.source import Path, closest, did_you_mean, shown
@@ -131,7 +131,7 @@ class NodeTyping:
             signature = signature_of_class(cls) if node is None else signature_of(node)
             if joins or signature is None:
                 return None
-            return self._bound(name, part, cls, signature, digest_of(node) if node is not None else "")
+            return self._bound(name, part, cls, signature, node)
         except SetupError as error:
             self._wrong(self._blame(name, part, cls), str(error))
             return None
@@ -140,7 +140,7 @@ class NodeTyping:
         files = [argument for argument in part.arguments if argument in model_files(cls)]
         return ("nodes", name, "with", files[0]) if len(files) == 1 else ("nodes", name, "uses")
 
-    def _bound(self, name: str, part: NodeFile, cls: type[Node], signature: Signature, digest: str) -> GraphNode:
+    def _bound(self, name: str, part: NodeFile, cls: type[Node], signature: Signature, node: Node | None) -> GraphNode:
         path: Path = ("nodes", name, "inputs")
         edges = part.inputs if isinstance(part.inputs, dict) else {}
         unknown = {tensor: closest(tensor, signature.inputs) for tensor in edges if tensor not in signature.inputs}
@@ -162,7 +162,7 @@ class NodeTyping:
         for tensor, why in mismatches:
             self._wrong((*path, tensor), f"{edges[tensor]!r} does not fit tensor {tensor!r} of node {name!r}: {why}")
         takes, gives = inputs_of(signature, binding, given), outputs_of(signature, binding)
-        return self._node(name, part, cls.kind, inputs=dict(edges), takes=takes, gives=gives, digest=digest)
+        return self._node(name, part, cls, node, inputs=dict(edges), takes=takes, gives=gives)
 
     def _edge(self, edge: str, path: Path) -> TensorSpec | None:
         source, _, tensor = edge.partition(".")
@@ -189,19 +189,20 @@ class NodeTyping:
         edges = {branch: {tensor: f"{branch}.{tensor}" for tensor in specs} for branch, specs in branches.items()}
         # A symbol that an aggregate names is known to nobody else.
         gives = outputs_of(Signature({}, gives), Binding())
-        return self._node(name, part, node.kind, branches=edges, gives=gives, digest=digest_of(node))
+        return self._node(name, part, type(node), node, branches=edges, gives=gives)
 
-    def _node(self, name: str, part: NodeFile, kind: str, **found: Any) -> GraphNode:
+    def _node(self, name: str, part: NodeFile, cls: type[Node], node: Node | None, **found: Any) -> GraphNode:
         layers = [
             # Settings that are no mapping have been told of.
             LayerSettings(layer, dict(settings) if isinstance(settings, dict) else {})
             for entry in part.layers
             for layer, settings in entry.items()
         ]
-        common: dict[str, Any] = {"inputs": {}, "takes": {}, **found}
+        told = {"digest": digest_of(node), "version": version_of(node)} if node is not None else {}
+        common: dict[str, Any] = {"inputs": {}, "takes": {}, **told, **found}
         return GraphNode(
             name=name,
-            kind=kind,
+            kind=cls.kind,
             uses=part.uses,
             arguments=dict(part.arguments),
             layers=tuple(layers),

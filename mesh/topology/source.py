@@ -157,10 +157,8 @@ def read(text: str, file: str) -> Source:
             node = yaml.compose(text, _Loader)
             if node is not None:
                 source.value = _construct(node, (), source, problems)
-    except yaml.MarkedYAMLError as error:
-        raise TopologyError([Problem(file, *explain(error, text))]) from None
     except yaml.YAMLError as error:
-        raise TopologyError([Problem(file, 1, 1, f"not YAML: {str(error).splitlines()[0]}")]) from None
+        raise TopologyError([Problem(file, *explain(error, text))]) from None
     if problems:
         raise TopologyError([*source.problems, *problems])
     return source

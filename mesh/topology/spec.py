@@ -188,6 +188,9 @@ class HeaderFile(Part):
     name: Annotated[Name, Field(description="What callers name the graph by.")]
     description: Annotated[str, Field(max_length=2000, description="What it is for.")] = ""
     models: Annotated[str, Field(min_length=1, description="The model root, relative to this file.")] = "."
+    engine: Annotated[
+        Literal["wire", "grpcio"], Field(description="What speaks gRPC: mesh's own wire, or the C core.")
+    ] = "wire"
     limits: Annotated[LimitsFile, Field(description="Bounds that hold in every placement.")] = LimitsFile()
 
 

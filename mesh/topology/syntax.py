@@ -50,13 +50,15 @@ _MEANING: dict[str, tuple[str, str]] = {
 """libyaml's text -> what is wrong, and what to write instead. A text that is not here is shown as it is."""
 
 
-def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[int, int, str, str]:
+def explain(error: yaml.YAMLError, text: str) -> tuple[int, int, str, str]:
     """Line and column from 1, what is wrong, and a hint.
 
     Args:
         error: What libyaml raised.
         text: What it read.
     """
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return 1, 1, f"not YAML: {error}", ""
     mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "it cannot be read"
     begun = error.context_mark
     if begun and problem.startswith("found unexpected") and error.context == "while scanning a quoted scalar":

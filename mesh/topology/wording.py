@@ -131,6 +131,8 @@ def _told(one: ErrorDetails, steps: Path, label: str, model: type[BaseModel] | N
             return Complaint(steps, f"{label!r}: {one['msg'].partition(', ')[2]}")
         case "string_pattern_mismatch" if label in _PATTERNS:
             return Complaint(steps, f"{shown(given)} {_PATTERNS[label]}")
+        case "string_pattern_mismatch":
+            return Complaint(steps, f"{label!r} has to match {context['pattern']!r}, not {shown(given)}")
         case "too_long" | "string_too_long":
             of = "characters" if isinstance(given, str) else "entries"
             text = f"{label!r} may have at most {context['max_length']} {of}, not {len(given)}"

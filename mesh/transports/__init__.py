@@ -10,10 +10,13 @@ The executor cannot tell a link from a node: both are handlers.
 """
 
 from mesh.transports.contract import Endpoint, GraphHandler, Limits, Link, Listener, Transport
+from mesh.transports.engine import DEFAULT_ENGINE, ENGINES
 from mesh.transports.grpc import GrpcTransport
 from mesh.transports.inproc import InprocTransport
 
 __all__ = [
+    "DEFAULT_ENGINE",
+    "ENGINES",
     "Endpoint",
     "GraphHandler",
     "GrpcTransport",

@@ -24,7 +24,7 @@ from mesh.transports.admission import Admission, check_request
 from mesh.transports.codec import decode_report, encode_branch, encode_options
 from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_named
 from mesh.transports.description import decode_description
-from mesh.transports.engine import Engine, GrpcioEngine
+from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
 from mesh.transports.servicers import SERVICES, add_servicers
 from mesh.transports.status import encode_error, error_of_call
@@ -65,11 +65,12 @@ class GrpcTransport:
     """gRPC over an engine.
 
     Args:
-        engine: What speaks it; grpcio unless said otherwise.
+        engine: What speaks it, by its name in `ENGINES` or itself; `DEFAULT_ENGINE` unless said otherwise. The far
+            side need not have the same.
     """
 
-    def __init__(self, engine: Engine | None = None) -> None:
-        self._engine = engine or GrpcioEngine()
+    def __init__(self, engine: Engine | str = DEFAULT_ENGINE) -> None:
+        self._engine = ENGINES[engine]() if isinstance(engine, str) else engine
 
     async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> GrpcListener:
         """Serve `endpoints`, with health and reflection.

@@ -10,6 +10,7 @@ from typing import Any, Self
 import grpc
 
 from mesh.wire.client_core import ChannelCore
+from mesh.wire.client_interceptors import Interceptors
 from mesh.wire.client_method import Method
 from mesh.wire.client_options import ChannelOptions, compresses
 from mesh.wire.credentials import ChannelCredentials
@@ -72,8 +73,7 @@ class WireChannel(grpc.aio.Channel):
         compression: grpc.Compression | None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] | None,
     ) -> None:
-        if interceptors:
-            raise ValueError("interceptors are not supported yet")
+        self._interceptors = Interceptors(interceptors)
         self._core = ChannelCore(
             parse_target(target),
             ChannelOptions.read(options),
@@ -135,7 +135,8 @@ class WireChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnaryCallable:
         """One request, one response."""
-        return UnaryUnaryCallable(self, Method(self._core, method, request_serializer, response_deserializer))
+        made = Method(self._core, method, request_serializer, response_deserializer)
+        return UnaryUnaryCallable(self, made, self._interceptors.unary_unary)
 
     def unary_stream(
         self,
@@ -145,7 +146,8 @@ class WireChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryStreamCallable:
         """One request, any number of responses."""
-        return UnaryStreamCallable(self, Method(self._core, method, request_serializer, response_deserializer))
+        made = Method(self._core, method, request_serializer, response_deserializer)
+        return UnaryStreamCallable(self, made, self._interceptors.unary_stream)
 
     def stream_unary(
         self,
@@ -155,7 +157,8 @@ class WireChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamUnaryCallable:
         """Any number of requests, one response."""
-        return StreamUnaryCallable(self, Method(self._core, method, request_serializer, response_deserializer))
+        made = Method(self._core, method, request_serializer, response_deserializer)
+        return StreamUnaryCallable(self, made, self._interceptors.stream_unary)
 
     def stream_stream(
         self,
@@ -165,4 +168,5 @@ class WireChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamStreamCallable:
         """Any number of requests and responses."""
-        return StreamStreamCallable(self, Method(self._core, method, request_serializer, response_deserializer))
+        made = Method(self._core, method, request_serializer, response_deserializer)
+        return StreamStreamCallable(self, made, self._interceptors.stream_stream)

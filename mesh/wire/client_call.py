@@ -8,26 +8,23 @@ It is what a connection tells of the stream, and what the public call objects (`
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import grpc
 
+from mesh.wire.client_outcome import Outcome
 from mesh.wire.connection import Connection
 from mesh.wire.deadlines import Deadlines
 from mesh.wire.faults import ErrorCode
 from mesh.wire.headers import Headers, encode_field
 from mesh.wire.messages import MessageError, encode_message
 from mesh.wire.metadata import encode_timeout
-from mesh.wire.responses import ResponseHead, Status, of_reset, read_head, read_status
+from mesh.wire.responses import Status, of_reset, read_head, read_status
 from mesh.wire.retries import Retries
 from mesh.wire.service_config import MethodConfig
 
-__all__ = ["CallHost", "CallMethod", "Carrier", "ClientCall", "metadata_of"]
-
-log = logging.getLogger("mesh.wire")
+__all__ = ["CallHost", "CallMethod", "Carrier", "ClientCall", "timeout_field"]
 
 CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 COLLECTED: Final = Status(grpc.StatusCode.CANCELLED, "Cancelled upon garbage collection!")
@@ -38,12 +35,22 @@ _ATTEMPTS: Final = b"grpc-previous-rpc-attempts"
 _TIMEOUT: Final = encode_field(b"grpc-timeout", b"")[:-1]
 
 
+def timeout_field(seconds: float) -> bytes:
+    """The field that tells how much time is left, as it goes behind a block."""
+    value = encode_timeout(seconds)
+    return _TIMEOUT + bytes((len(value),)) + value
+
+
 class CallHost(Protocol):
     """What a call needs of its channel."""
 
     loop: asyncio.AbstractEventLoop
     deadlines: Deadlines
     retries: Retries
+
+    def timeout_field(self, seconds: float, /) -> bytes:
+        """`timeout_field`, from memory where it was made before."""
+        ...
 
     def submit(self, call: ClientCall, /) -> None:
         """Send the call, or let it wait for a connection."""
@@ -102,12 +109,7 @@ class Carrier(Protocol):
         ...
 
 
-def metadata_of(pairs: Any) -> grpc.aio.Metadata:
-    """Pairs as grpc.aio shows them."""
-    return grpc.aio.Metadata(*pairs)
-
-
-class ClientCall:
+class ClientCall(Outcome):
     """One call.
 
     Args:
@@ -118,26 +120,23 @@ class ClientCall:
     # Most of these never change in a call's life: as attributes of the class they cost a call nothing.
     protocol: Carrier | None = None
     stream_id = 0
-    deadline: float | None = None
     wait_for_ready = False
     compress = False
-    head: ResponseHead | None = None
-    status: Status | None = None
-    cancelled_here = False
     requests_ended = False
     attempts = 0
     """How often it was sent before."""
+    _timeout: bytes | None = None
+    """The field of the deadline, for a call that is sent at once."""
     _refused = False
     _kept: list[bytes] | None = None
     """What is sent again when the call is tried again; None once it will not be."""
     _kept_bytes = 0
-    _watchers: list[asyncio.Future[None]] | None = None
     _writing: asyncio.Future[None] | None = None
-    _callbacks: list[Callable[[], object]] | None = None
 
     def __init__(self, method: CallMethod, block: bytes) -> None:
         self.method = method
         self.host: CallHost = method.host
+        self.loop = self.host.loop
         self.block = block
 
     # Beginning.
@@ -148,50 +147,53 @@ class ClientCall:
         if config.timeout_s is not None:
             timeout_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
         self.wait_for_ready = config.wait_for_ready if wait_for_ready is None else wait_for_ready
+        host = self.host
         if timeout_s is not None:
             self.deadline = deadline = time.monotonic() + timeout_s
             if timeout_s <= 0:
                 self.finish(EXPIRED)
                 return
-            self.host.deadlines.add(self, deadline)
-        self.host.submit(self)
+            self._timeout = host.timeout_field(timeout_s)
+            host.deadlines.add(self, deadline)
+        host.submit(self)
+        self._timeout = None  # whatever is sent later has less time
 
     def keep(self, message: bytes) -> None:
         """Have a message sent with the head, and again should the call be tried again."""
         if self._kept is None:
-            self._kept = []
-        self._kept.append(message)
+            self._kept = [message]
+        else:
+            self._kept.append(message)
         self._kept_bytes += len(message)
 
     def send_on(self, protocol: Carrier) -> None:
         """Open a stream and send what there is: called by the channel, for a connection that takes one more."""
         connection = protocol.connection
         self.protocol = protocol
-        self.stream_id = stream_id = connection.open_stream()
-        protocol.calls[stream_id] = self
         block = self.block
         if self.attempts:
             block += encode_field(_ATTEMPTS, b"%d" % self.attempts)
-        if self.deadline is not None:
-            value = encode_timeout(self.deadline - time.monotonic())
-            block += _TIMEOUT + bytes((len(value),)) + value
+        deadline = self.deadline
+        if deadline is not None:
+            block += self._timeout or timeout_field(deadline - time.monotonic())
         messages = self._kept
         ended = self.requests_ended
-        if messages:
-            connection.send_head(stream_id, block)
-            if len(messages) == 1:
-                connection.send_data(stream_id, messages[0], end=ended)
-            else:
-                for message in messages[:-1]:
-                    connection.send_data(stream_id, message)
-                connection.send_data(stream_id, messages[-1], end=ended)
+        if ended and messages and len(messages) == 1:
+            stream_id = connection.send_request(block, messages[0])
         else:
-            connection.send_head(stream_id, block, end=ended)
+            stream_id = connection.open_stream()
+            connection.send_head(stream_id, block, end=ended and not messages)
+            for message in messages or ():
+                connection.send_data(stream_id, message)
+            if ended and messages:
+                connection.send_data(stream_id, b"", end=True)
+        self.stream_id = stream_id
+        protocol.calls[stream_id] = self
         if self._kept_bytes > self.method.retry_buffer_bytes:
             self._kept = None
         protocol.began()
-        if self._watchers:
-            self._wake()
+        if self.watchers:
+            self.wake()
 
     # Requests of a stream.
 
@@ -266,8 +268,8 @@ class ClientCall:
         self._kept = None  # whatever follows is the answer
         if head.problem is not None:
             self.give_up(head.problem)
-        elif self._watchers:
-            self._wake()
+        elif self.watchers:
+            self.wake()
 
     def on_data(self, data: bytes | memoryview, flow_bytes: int) -> None:
         """Some bytes of responses."""
@@ -301,7 +303,7 @@ class ClientCall:
                     self._let_go()
                     self.host.submit_later(self, delay_s)
                     return
-        if status.code is grpc.StatusCode.OK:
+        if status.ok:
             retries.succeeded()
             status = self.checked(status)
         self.finish(status)
@@ -349,90 +351,11 @@ class ClientCall:
         self.wake_result()
         if self._writing is not None:
             self.wake_writer()
-        if self._watchers:
-            self._wake()
-        if self._callbacks:
-            callbacks, self._callbacks = self._callbacks, None
-            for callback in callbacks:
-                _run(callback)
+        if self.watchers:
+            self.wake()
+        if self.callbacks:
+            self.call_back()
 
     def wake_result(self) -> None:
         """Let whoever waits for a response look again."""
         raise NotImplementedError
-
-    async def changed(self) -> None:
-        """Wait until it was sent, was answered or is over."""
-        future = self.host.loop.create_future()
-        if self._watchers is None:
-            self._watchers = []
-        self._watchers.append(future)
-        try:
-            await future
-        finally:
-            if self._watchers and future in self._watchers:
-                self._watchers.remove(future)
-
-    def _wake(self) -> None:
-        watchers, self._watchers = self._watchers or (), None
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-
-    # What is asked of it.
-
-    def on_done(self, callback: Callable[[], object]) -> None:
-        """Call back when it is over, which may be now."""
-        if self.status is not None:
-            _run(callback)
-        elif self._callbacks is None:
-            self._callbacks = [callback]
-        else:
-            self._callbacks.append(callback)
-
-    async def until_done(self) -> Status:
-        """Wait until it is over."""
-        while self.status is None:
-            await self.changed()
-        return self.status
-
-    async def until_answered(self) -> grpc.aio.Metadata:
-        """Wait until the response began or the call is over; the initial metadata."""
-        while self.head is None and self.status is None:
-            await self.changed()
-        return metadata_of(self.head.initial if self.head is not None else ())
-
-    def time_left(self) -> float | None:
-        """Seconds until the deadline."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
-    def raise_for_status(self) -> None:
-        """Raise what a call that is over and went wrong raises: AioRpcError, or CancelledError where it was cancelled
-        here.
-        """
-        status = self.status
-        if status is None or status.code is grpc.StatusCode.OK:
-            return
-        if self.cancelled_here:
-            raise asyncio.CancelledError
-        raise grpc.aio.AioRpcError(
-            status.code,
-            metadata_of(self.head.initial if self.head is not None else ()),
-            metadata_of(status.trailing),
-            details=status.details,
-            debug_error_string=self.debug(),
-        )
-
-    def debug(self) -> str:
-        """The end in one line, for people."""
-        status = self.status
-        if status is None or status.code is grpc.StatusCode.OK:
-            return ""
-        text = f"{status.code.name}:{status.details}"
-        return f"{text} [{status.debug}]" if status.debug else text
-
-
-def _run(callback: Callable[[], object]) -> None:
-    try:
-        callback()
-    except Exception:
-        log.exception("a callback of a call that is done raised")

@@ -10,7 +10,7 @@ import grpc
 from grpc import ChannelConnectivity
 
 from mesh.wire.balancing import make_balancer
-from mesh.wire.client_call import CANCELLED, ClientCall
+from mesh.wire.client_call import CANCELLED, ClientCall, timeout_field
 from mesh.wire.client_options import ChannelOptions
 from mesh.wire.credentials import ChannelCredentials
 from mesh.wire.deadlines import Deadlines
@@ -22,6 +22,7 @@ from mesh.wire.subchannel import Subchannel
 
 __all__ = ["ChannelCore"]
 
+REMEMBERED_TIMEOUTS: Final = 64
 IDLE_LOOKS: Final = 4
 """How often idleness is looked at within the time after which it counts."""
 
@@ -58,10 +59,11 @@ class ChannelCore:
         config = options.service_config
         self.retries = Retries(config.throttling, enabled=options.retries)
         self.closed = False
-        self._closing = False
-        self._balancer = make_balancer(config.policy, self, target)
-        self._line: dict[ClientCall, None] = {}
+        self.closing = False
+        self.line: dict[ClientCall, None] = {}
         """Calls that wait for a connection, or for a stream of one; first come, first served."""
+        self._timeouts: dict[float, bytes] = {}
+        self._balancer = make_balancer(config.policy, self, target)
         self._later: dict[ClientCall, asyncio.TimerHandle] = {}
         """Calls that wait to be tried again."""
         self._watchers: list[asyncio.Future[None]] = []
@@ -73,14 +75,23 @@ class ChannelCore:
 
     def check_open(self) -> None:
         """Raise grpc.aio.UsageError where the channel is closed."""
-        if self._closing:
+        if self.closing:
             raise grpc.aio.UsageError("Channel is closed.")
 
     # Calls.
 
+    def timeout_field(self, seconds: float) -> bytes:
+        """The field that tells how much time is left, from memory where it was made before."""
+        found = self._timeouts.get(seconds)
+        if found is None:
+            if len(self._timeouts) >= REMEMBERED_TIMEOUTS:
+                self._timeouts.clear()
+            found = self._timeouts[seconds] = timeout_field(seconds)
+        return found
+
     def submit(self, call: ClientCall) -> None:
         """Send a call, or let it wait for a connection."""
-        if not self._line:
+        if not self.line:
             protocol = self._balancer.pick()
             if protocol is not None:
                 self._calls_began += 1
@@ -99,7 +110,7 @@ class ChannelCore:
 
     def leave(self, call: ClientCall) -> None:
         """A call does not wait any more."""
-        self._line.pop(call, None)
+        self.line.pop(call, None)
         timer = self._later.pop(call, None)
         if timer is not None:
             timer.cancel()
@@ -109,11 +120,11 @@ class ChannelCore:
             call.give_up(Status(grpc.StatusCode.UNAVAILABLE, "the channel was closed"))
         elif self._balancer.state is ChannelConnectivity.TRANSIENT_FAILURE and not call.wait_for_ready:
             call.end_attempt(self._unavailable())
-        elif len(self._line) >= self.options.max_waiting_calls:
+        elif len(self.line) >= self.options.max_waiting_calls:
             most = self.options.max_waiting_calls
             call.give_up(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{most} calls wait for a connection already"))
         else:
-            self._line[call] = None
+            self.line[call] = None
             self._balancer.connect()
 
     def _unavailable(self) -> Status:
@@ -122,13 +133,13 @@ class ChannelCore:
 
     def on_room(self) -> None:
         """A stream is free: calls that wait may go on, later in this turn of the loop."""
-        if self._line and not self._serving:
+        if self.line and not self._serving:
             self._serving = True
             self.loop.call_soon(self._serve)
 
     def _serve(self) -> None:
         self._serving = False
-        line = self._line
+        line = self.line
         while line:
             protocol = self._balancer.pick()
             if protocol is None:
@@ -153,13 +164,13 @@ class ChannelCore:
         self._balancer.changed(subchannel)
         self.on_room()
         self._tell()
-        if self._idler is None and self.options.idle_s is not None and not self._closing:
+        if self._idler is None and self.options.idle_s is not None and not self.closing:
             self._idler = self.loop.call_later(self.options.idle_s / IDLE_LOOKS, self._look_for_idleness, 0)
 
     def _look_for_idleness(self, quiet: int) -> None:
         idle_s = self.options.idle_s
         assert idle_s is not None
-        busy = self._calls_began != self._calls_seen or self._line or self._later
+        busy = self._calls_began != self._calls_seen or self.line or self._later
         self._calls_seen = self._calls_began
         self._idler = None
         if not busy and not any(protocol.calls for protocol in self._balancer.protocols):
@@ -206,11 +217,11 @@ class ChannelCore:
 
     def _open_calls(self) -> list[ClientCall]:
         under_way = [call for protocol in self._balancer.protocols for call in protocol.calls.values()]
-        return [*under_way, *self._line, *self._later]
+        return [*under_way, *self.line, *self._later]
 
     async def close(self, grace_s: float | None) -> None:
         """Take no more calls, let those there are go on for a while, cancel the rest, and hang up."""
-        self._closing = True
+        self.closing = True
         if grace_s and (calls := self._open_calls()):
             left = len(calls)
             over = self.loop.create_future()
@@ -228,7 +239,7 @@ class ChannelCore:
 
     def shut(self) -> None:
         """Cancel what is under way, and hang up."""
-        self._closing = True
+        self.closing = True
         if self.closed:
             return
         for call in self._open_calls():

@@ -32,6 +32,8 @@ class MethodHost(CallHost, Protocol):
     authority: str
     scheme: bytes
     compress: bool
+    closing: bool
+    """Whether no call may begin any more."""
 
     def check_open(self) -> None:
         """Raise grpc.aio.UsageError where the channel is closed."""
@@ -64,7 +66,7 @@ class Method:
         self.max_send_bytes = _least(options.max_send_bytes, self.config.max_request_bytes)
         self.max_receive_bytes = _least(options.max_receive_bytes, self.config.max_response_bytes)
         self.retry_buffer_bytes = options.retry_buffer_bytes
-        self._block = encode_block(
+        self.plain_block = encode_block(
             (
                 (b":method", b"POST"),
                 (b":scheme", host.scheme),
@@ -89,7 +91,7 @@ class Method:
         Raises:
             ValueError: Metadata that cannot be sent; names the key.
         """
-        block = self._block + _GZIP if compress else self._block
+        block = self.plain_block + _GZIP if compress else self.plain_block
         return block + self._block_of(metadata) if metadata else block
 
     def compresses(self, compression: grpc.Compression | None) -> bool:

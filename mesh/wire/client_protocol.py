@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import grpc
 
@@ -39,6 +39,8 @@ class ConnectionOwner(Protocol):
 
     loop: asyncio.AbstractEventLoop
     limits: WireLimits
+    line: dict[ClientCall, None]
+    """Calls that wait."""
 
     def on_room(self) -> None:
         """A stream is free, or the connection takes data again: calls that wait may go on."""
@@ -74,6 +76,8 @@ class ClientProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._flush_planned = False
         self._streams = self.connection.streams
+        self._peer = self.connection.peer
+        self._line = owner.line
         self._readers: dict[type, Callable[..., None]] = {
             WindowOpened: self._on_window,
             StreamReset: self._on_reset,
@@ -86,14 +90,15 @@ class ClientProtocol(asyncio.Protocol):
     @property
     def takes_calls(self) -> bool:
         """Whether one more call can begin now."""
-        return not self.gone and not self.paused and self.connection.can_open
+        if self.gone or self.paused or len(self._streams) >= self._peer.max_concurrent_streams:
+            return False
+        return not self.connection.exhausted
 
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's are of no such class
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         self.connection.start()
         self._flush()
@@ -193,7 +198,8 @@ class ClientProtocol(asyncio.Protocol):
             self.flush_soon()
         if self.gone and not self.calls:
             self.flush_soon()
-        self._owner.on_room()
+        if self._line:
+            self._owner.on_room()
 
     # Ending.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from mesh.wire.client_call import CANCELLED, COLLECTED, ClientCall, metadata_of
+from mesh.wire.client_call import CANCELLED, COLLECTED, ClientCall
+from mesh.wire.client_outcome import metadata_of
 from mesh.wire.client_requests import MIXED, RequestWriter
 from mesh.wire.messages import MessageError, MessageReader
 from mesh.wire.responses import Status
@@ -92,7 +93,7 @@ class ResponseStream(ClientCall):
             if self.status is not None:
                 return None
             if self._reading is None:
-                self._reading = self.host.loop.create_future()
+                self._reading = self.loop.create_future()
             try:
                 await self._reading
             except asyncio.CancelledError:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from mesh.wire.client_call import CANCELLED, ClientCall, metadata_of
+from mesh.wire.client_call import CANCELLED, ClientCall
 from mesh.wire.client_method import Method
+from mesh.wire.client_outcome import metadata_of
 from mesh.wire.client_requests import RequestWriter
 from mesh.wire.messages import PREFIX_SIZE, MessageError, MessageReader
 from mesh.wire.responses import Status
@@ -30,7 +31,6 @@ class _OneResponse(ClientCall):
         """Some bytes of the response."""
         protocol = self.protocol
         assert protocol is not None
-        protocol.connection.acknowledge(self.stream_id, flow_bytes)
         size = len(data) - PREFIX_SIZE
         if (
             self._reader is None
@@ -40,9 +40,11 @@ class _OneResponse(ClientCall):
             and int.from_bytes(data[1:PREFIX_SIZE], "big") == size
             and not 0 <= self.method.max_receive_bytes < size
         ):
-            # By far the most common case: one whole uncompressed message in one frame.
+            # By far the most common case: one whole uncompressed message in one frame. More of the stream is not due.
             self._raw = bytes(data[PREFIX_SIZE:])
+            protocol.connection.acknowledge(0, flow_bytes)
         else:
+            protocol.connection.acknowledge(self.stream_id, flow_bytes)
             self._feed(data)
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -74,14 +76,18 @@ class _OneResponse(ClientCall):
     def __await__(self) -> Generator[Any, None, Any]:
         if self.status is None:
             if self._waiter is None:
-                self._waiter = self.host.loop.create_future()
+                self._waiter = self.loop.create_future()
             try:
                 yield from self._waiter
             except asyncio.CancelledError:
                 self.cancel()
                 raise
+        elif not self._made and not self.status.ok:
+            # It failed at once. Who asks again and again would keep the loop from ever connecting.
+            yield
         if not self._made:
-            self.raise_for_status()
+            if self._raw is None or self.cancelled_here or not self.status or not self.status.ok:
+                self.raise_for_status()
             assert self._raw is not None
             self._response = self.method.deserialized(self._raw)
             self._raw = None

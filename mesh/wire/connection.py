@@ -143,16 +143,18 @@ class Connection:
 
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a sign of life; PingAnswered brings the eight bytes back."""
-        self._state.pings_out += 1
-        self._out.append(frames.ping(payload, ack=False))
+        if not self.terminated:
+            self._state.pings_out += 1
+            self._out.append(frames.ping(payload, ack=False))
 
     def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, text: str = "") -> None:
         """Take no more streams of the peer, and ignore those that come all the same; those that are open go on."""
-        self._state.go_away(code, text)
+        if not self.terminated:
+            self._state.go_away(code, text)
 
     def warn_away(self) -> None:
         """Announce that GOAWAY follows: streams that are on their way are still taken (6.8)."""
-        if self._state.gone_at == frames.MAX_STREAM_ID:
+        if self._state.gone_at == frames.MAX_STREAM_ID and not self.terminated:
             self._out.append(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
 
     def acknowledge(self, stream_id: int, count: int) -> None:
@@ -229,6 +231,25 @@ class Connection:
         if end:
             self._sent_end(stream)
         return True
+
+    def send_request(self, block: bytes, message: bytes) -> int:
+        """A new stream of ours and all that is to be said on it: `open_stream`, `send_head` and `send_data` in one."""
+        stream = self._state.open_local()
+        stream_id = stream.stream_id
+        size = len(message)
+        sender = self.sender
+        if size and size <= sender.window and size <= stream.send_window and size <= self.peer.max_frame:
+            sender.block(stream, block, end=False)
+            sender.window -= size
+            sender.room -= size
+            stream.send_window -= size
+            stream.sending = ENDED
+            self._out.append(frames.HEAD.pack(size >> 8, size & 0xFF, frames.DATA, frames.END_STREAM, stream_id))
+            self._out.append(message)
+        else:
+            self.send_head(stream_id, block)
+            self.send_data(stream_id, message, end=True)
+        return stream_id
 
     def send_trailers(self, stream_id: int, block: bytes) -> None:
         """A header block that closes our half, after whatever still waits."""

@@ -15,8 +15,10 @@ LEAST_S: Final = 0.001
 class Expiring(Protocol):
     """Something with a deadline."""
 
-    deadline: float | None
-    """Of `time.monotonic`."""
+    @property
+    def deadline(self) -> float | None:
+        """Of `time.monotonic`."""
+        ...
 
     def expire(self) -> None:
         """The deadline has passed."""

@@ -125,7 +125,13 @@ def encode_status(code: grpc.StatusCode, details: str, trailing: Iterable[Field]
     if details:
         # Percent-encoding of everything but printable ASCII; the space stays, as the protocol has it.
         safe = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-        fields.append((b"grpc-message", quote_from_bytes(details.encode(), safe=safe).encode()))
+        message = quote_from_bytes(details.encode(), safe=safe).encode()
+        # A value may not begin or end with a space (RFC 9113, 8.2.1).
+        if message.startswith(b" "):
+            message = b"%20" + message[1:]
+        if message.endswith(b" "):
+            message = message[:-1] + b"%20"
+        fields.append((b"grpc-message", message))
     return [*fields, *trailing]
 
 

@@ -39,8 +39,9 @@ class PeerSettings:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "more settings than there are")
         before = self.initial_window
         if not self._told:
+            # Who does not bound it in the first frame does not bound it.
             self._told = True
-            self.max_concurrent_streams = frames.MAX_WINDOW  # who does not bound it in the first frame does not bound it
+            self.max_concurrent_streams = frames.MAX_WINDOW
         for place in range(begin, end, 6):
             name, value = _SETTING.unpack_from(data, place)
             match name:

@@ -30,7 +30,7 @@ _BY_RESET: Final = {
 class Status:
     """How a call ended. May be shared by calls: never changed."""
 
-    __slots__ = ("code", "debug", "details", "pushback_s", "retryable", "trailing")
+    __slots__ = ("code", "debug", "details", "ok", "pushback_s", "retryable", "trailing")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Status:
         retryable: bool = True,
     ) -> None:
         self.code = code
+        self.ok = code is grpc.StatusCode.OK
         self.details = details
         self.trailing = trailing
         self.debug = debug

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -77,20 +77,16 @@ class ServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio's
         self.peer = told_address(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self.shared.connections.add(self)
         secured = transport.get_extra_info("ssl_object")
-        most = self.shared.max_connections
-        if len(self.shared.connections) > most:
-            if len(self.shared.connections) == most + 1:  # not once for each in a flood of them
-                log.warning("%s is turned away, and others may be: %d connections are open", self.peer, most)
-            transport.abort()
+        if self.shared.is_crowded():
+            self.cut()
             return
         if secured is not None and secured.selected_alpn_protocol() != ALPN:
             log.warning("%s is turned away: it did not agree on HTTP/2 by ALPN (RFC 9113, 3.2)", self.peer)
-            transport.abort()
+            self.cut()
             return
         self.auth_context = auth_context(transport)
         self.connection.start()
@@ -150,7 +146,7 @@ class ServerProtocol(asyncio.Protocol):
         """Write now."""
         self._flush_planned = False
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         out = self.connection.take()
         if out:
@@ -206,8 +202,7 @@ class ServerProtocol(asyncio.Protocol):
         """End every call as UNAVAILABLE, and hang up."""
         for call in list(self.calls.values()):
             call.cancel(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
-        if not self.connection.terminated:
-            self.connection.go_away()
+        self.connection.go_away()
         self.flush()
         self._hang_up()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from mesh.wire.options import ServerOptions
 from mesh.wire.routes import Route, Routes
 
 __all__ = ["Shared", "told_address"]
+
+log = logging.getLogger("mesh.wire")
 
 
 class Shared:
@@ -35,10 +38,22 @@ class Shared:
         self.routes = Routes(intercepted=False)
         self.interceptors: tuple[Any, ...] = ()
         self.calls = 0
+        self._told_crowded = False
         self.connections: set[Any] = set()
         """Each a `ServerProtocol`."""
         self.idle: Callable[[], None] = lambda: None
         """Called whenever the last call of the server, or the last connection, is gone."""
+
+    def is_crowded(self) -> bool:
+        """Whether there is one connection too many. Logs it once until there is room again, not for each of a flood."""
+        if len(self.connections) < self.max_connections:
+            self._told_crowded = False
+        if len(self.connections) <= self.max_connections:
+            return False
+        if not self._told_crowded:
+            self._told_crowded = True
+            log.warning("%d connections are open: more are turned away", self.max_connections)
+        return True
 
     async def find(self, route: Route) -> Any:
         """The handler that the interceptors let through."""

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from grpc import ChannelConnectivity
 
+from mesh.wire.client_call import ClientCall
 from mesh.wire.client_options import ChannelOptions
 from mesh.wire.client_protocol import SILENT, ClientProtocol
 from mesh.wire.credentials import ALPN
@@ -58,6 +59,7 @@ class SubchannelHost(Protocol):
 
     loop: asyncio.AbstractEventLoop
     limits: WireLimits
+    line: dict[ClientCall, None]
     options: ChannelOptions
     tls: ssl.SSLContext | None
     tls_name: str
@@ -84,6 +86,7 @@ class Subchannel:
         self._find = find
         self.loop = host.loop
         self.limits: WireLimits = host.limits
+        self.line = host.line
         self._options: ChannelOptions = host.options
         self.state = ChannelConnectivity.IDLE
         self.error = ""

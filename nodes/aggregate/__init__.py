@@ -20,7 +20,7 @@ else `InvalidInput` naming the row.
 
 from nodes.aggregate.aligned import BranchRows, RowAligned
 from nodes.aggregate.choosing import FirstOf, Select
-from nodes.aggregate.gathering import Gather
+from nodes.aggregate.gathering import Gather, How
 from nodes.aggregate.numeric import Max, Mean, WeightedMean
 from nodes.aggregate.ranking import RankFusion
 from nodes.aggregate.voting import MajorityVote, SoftVote
@@ -31,6 +31,7 @@ __all__ = [
     "Concat",
     "FirstOf",
     "Gather",
+    "How",
     "MajorityVote",
     "Max",
     "Mean",

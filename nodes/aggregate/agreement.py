@@ -110,7 +110,7 @@ def _parts(spec: TensorSpec) -> tuple[tuple[int | str, ...], bool]:
 def matching(
     branches: Branches, tensors: Sequence[str] | None, specs: Specs, *, free_axis: int | None = None
 ) -> dict[str, dict[str, Array]]:
-    """The arrays of the branches that did not fail: by tensor, then by branch.
+    """The arrays of the branches that did not fail: by tensor, then by branch; nothing where all failed.
 
     The mesh holds each branch against its own node; here they are held against each other, because sizes that no type
     tells may differ, and because the typed service of an aggregate can be called by anyone.
@@ -127,7 +127,7 @@ def matching(
     answers = branches.answers
     first = next(iter(answers), None)
     found: dict[str, dict[str, Array]] = {}
-    for name in tensors or (answers[first] if first is not None else ()):
+    for name in (tensors or answers[first]) if first is not None else ():
         arrays: dict[str, Array] = {}
         dtype = shape = None
         for branch, answer in answers.items():

@@ -172,7 +172,13 @@ class RowAligned(Agreeing):
 async def in_turn(
     arrays: Mapping[str, Mapping[str, Array]], work: Callable[[], Tensors], *, dear: bool = False
 ) -> Tensors:
-    """Do `work` at once where it is small, else in a thread. It is `dear` if a number costs as much as a Python object."""
+    """Do `work` at once where it is small, else in a thread.
+
+    Args:
+        arrays: What it works on.
+        work: Makes the answer.
+        dear: Whether a number costs it as much as a Python object.
+    """
     elements = 0
     for each in arrays.values():
         for array in each.values():

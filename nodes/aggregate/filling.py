@@ -18,13 +18,16 @@ def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.full(shape, b"", object) if dtype.hasobject else np.zeros(shape, dtype)
 
 
-def fill_values(given: Mapping[str, Any], specs: Mapping[str, TensorSpec], option: str) -> dict[str, Array]:
+def fill_values(
+    given: Mapping[str, Any], specs: Mapping[str, TensorSpec], option: str, *, every: bool = True
+) -> dict[str, Array]:
     """The values of an option such as `default`, each for one row of its tensor.
 
     Args:
         given: Tensor -> a value for every element, or one row: a list of the row's shape. Texts become BYTES.
-        specs: The tensors that need a value.
+        specs: The tensors that there are.
         option: What to call the option in errors.
+        every: Whether each of them needs a value.
 
     Raises:
         NodeContractError: A tensor has no value, a value has no tensor, or it fits neither datatype nor shape.
@@ -33,9 +36,9 @@ def fill_values(given: Mapping[str, Any], specs: Mapping[str, TensorSpec], optio
         if name not in specs:
             raise NodeContractError(f"{option} has a value for {name!r}; there is: {', '.join(specs)}")
     for name, spec in specs.items():
-        if name not in given:
+        if every and name not in given:
             raise NodeContractError(f"{option} has no value for tensor {name!r}, {spec}")
-    return {name: _row(given[name], spec, f"{option} of tensor {name!r}") for name, spec in specs.items()}
+    return {name: _row(value, specs[name], f"{option} of tensor {name!r}") for name, value in given.items()}
 
 
 def _row(value: Any, spec: TensorSpec, what: str) -> Array:

@@ -111,12 +111,11 @@ class Gather(Aggregate):
         for name, spec in self._specs.items():
             how = self._how[name]
             if spec.datatype not in _TAKEN[how]:
-                hint = "convert it first" if how == "mean" else f"{how} takes {', '.join(sorted(_TAKEN[how]))}"
-                raise NodeContractError(f"tensor {name!r} is {spec}, which has no {how}; {hint}")
+                takes = ", ".join(datatype for datatype in DATATYPES if datatype in _TAKEN[how])
+                raise NodeContractError(f"tensor {name!r} is {spec}, which has no {how}; {how} takes {takes}")
             shape = ("rows", self._most, *spec.shape[1:]) if how == "list" else ("rows", *spec.shape[1:])
             found[name] = TensorSpec(_summed(spec.datatype) if how == "sum" else spec.datatype, shape)
-        chosen = {name: found[name] for name in self._default if name in found}
-        self._rows_of_default = fill_values(self._default, chosen, "default")
+        self._rows_of_default = fill_values(self._default, found, "default", every=False)
         return {**found, self._count: TensorSpec("INT64", ("rows",))}
 
     async def aggregate(self, branches: Branches, context: Context) -> Tensors:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from mesh.testing import TRANSPORT_RULES, TransportBench
-from mesh.transports import GrpcTransport, InprocTransport, Transport
+from mesh.transports import InprocTransport, Transport
+from tests.harness.engines import PAIRS
 
 TRANSPORTS: Mapping[str, tuple[Callable[[], Transport], str]] = {
     "inproc": (InprocTransport, "inproc://{name}"),
     "inproc-strict": (lambda: InprocTransport(strict=True), "inproc://{name}"),
-    "grpc-tcp": (GrpcTransport, "grpc://127.0.0.1:0"),
-    "grpc-unix": (GrpcTransport, "unix:{folder}/{name}.sock"),
+    **{f"{pair}-tcp": (transport, "grpc://127.0.0.1:0") for pair, transport in PAIRS.items()},
+    **{f"{pair}-unix": (transport, "unix:{folder}/{name}.sock") for pair, transport in PAIRS.items()},
 }
 
 

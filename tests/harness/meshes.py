@@ -11,7 +11,8 @@ from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
 from mesh.tensors import Tensors
 from mesh.topology import Compiled, compile_file
-from mesh.transports import GrpcTransport, InprocTransport, Transport
+from mesh.transports import InprocTransport, Transport
+from tests.harness.engines import PAIRS
 
 __all__ = ["LINKS", "ROOT", "TOPOLOGIES", "Kind", "Result", "compiled", "local_mesh"]
 
@@ -34,7 +35,7 @@ class Kind:
 LINKS: Mapping[str, Kind] = {
     "inproc": Kind(InprocTransport, "inproc://{1}-{2}"),
     "inproc-strict": Kind(lambda: InprocTransport(strict=True), "inproc://{1}-{2}"),
-    "unix": Kind(GrpcTransport, "unix:{0}/{1}-{2}"),
+    **{pair: Kind(transport, "unix:{0}/{1}-{2}") for pair, transport in PAIRS.items()},
 }
 
 

@@ -84,7 +84,9 @@ def test_a_folder_with_a_name_too_long_for_sockets_is_refused() -> None:
 
 def test_launches_start_the_gateway_last_and_after_all_others(tmp_path: Path) -> None:
     found = plan("local")
-    launched = plan_launches(found, found.workers, tmp_path, listen=FRONT, file_folder=Path("/x"), grace_s=1.0)
+    launched = plan_launches(
+        found, found.workers, tmp_path, listen=FRONT, file_folder=Path("/x"), grace_s=1.0, engine="wire"
+    )
     assert [(one.process.name, one.process.after, one.listen) for one in launched] == [
         ("first-0", (), f"unix:{tmp_path}/first-0.sock"),
         ("first-1", (), f"unix:{tmp_path}/first-1.sock"),
@@ -102,14 +104,16 @@ def test_the_gateways_address_is_that_of_the_command_line_before_that_of_the_fil
     found = plan("hosts")
     front = [found.worker("front")]
     for listen, expected in ((None, "grpc://10.0.0.1:7000"), (FRONT, FRONT)):
-        (one,) = plan_launches(found, front, tmp_path, listen=listen, file_folder=tmp_path, grace_s=1.0)
+        (one,) = plan_launches(found, front, tmp_path, listen=listen, file_folder=tmp_path, grace_s=1.0, engine="wire")
         assert one.listen == expected
 
 
 def test_an_address_for_a_gateway_that_is_not_launched_here_is_refused(tmp_path: Path) -> None:
     found = plan("hosts")
     with pytest.raises(PlacementError, match="--listen is for the gateway front"):
-        plan_launches(found, [found.worker("first")], tmp_path, listen=FRONT, file_folder=tmp_path, grace_s=1.0)
+        plan_launches(
+            found, [found.worker("first")], tmp_path, listen=FRONT, file_folder=tmp_path, grace_s=1.0, engine="wire"
+        )
 
 
 # ===== Taken ports =====

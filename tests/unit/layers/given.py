@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mesh.handler import Handler, Layer
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock, ScriptedCall, ScriptedHandler, settle
 
-__all__ = ["Asking", "doubled", "rows", "values"]
+__all__ = ["Asking", "HandClock", "doubled", "rows", "values"]
 
 
 def rows(*numbers: float) -> Tensors:
@@ -28,6 +28,35 @@ def values(tensors: Tensors) -> list[float]:
 def doubled(request: Tensors) -> Tensors:
     """What the handlers of these tests answer."""
     return Tensors({"x": request["x"] * 2})
+
+
+class HandTimer:
+    """A timer that the test runs."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback: Callable[[], object] | None = callback
+
+    def fire(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def cancel(self) -> None:
+        self._callback = None
+
+
+class HandClock:
+    """Time stands still, and each timer runs when the test says so, in the middle of anything."""
+
+    def __init__(self) -> None:
+        self.timers: list[HandTimer] = []
+
+    def now(self) -> float:
+        return 1000.0
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> HandTimer:
+        self.timers.append(HandTimer(callback))
+        return self.timers[-1]
 
 
 class Asking:

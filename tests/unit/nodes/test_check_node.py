@@ -17,10 +17,12 @@ from mesh import (
     Branches,
     Context,
     InvalidInput,
+    Needs,
     Node,
     NodeContractError,
     Predict,
     Preprocess,
+    RequestError,
     Signature,
     Tensors,
     TensorSpec,
@@ -56,9 +58,20 @@ class Mean(Aggregate):
     def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
         return next(iter(branches.values()))
 
+    needs: Needs = "any"
+    made_up: float | None = None
+
     async def aggregate(self, branches: Branches, context: Context) -> Tensors:
-        answers = [branch for branch in branches.values() if isinstance(branch, Tensors)]
-        return Tensors({"y": np.mean([answer["y"] for answer in answers], axis=0, dtype=np.float32)})
+        total, count = np.zeros((branches.rows, 3), np.float32), np.zeros((branches.rows, 1), np.float32)
+        for branch in branches.answers.values():
+            where = slice(None) if branch.sources is None else branch.sources
+            total[where] += branch["y"]
+            count[where] += 1
+        if self.made_up is not None:
+            total, count = np.where(count, total, np.float32(self.made_up)), np.maximum(count, 1)
+        if not count.all():
+            raise next(iter(branches.errors.values()), InvalidInput("a row that nobody answered"))
+        return Tensors({"y": total / count})
 
 
 @pytest.mark.parametrize("make", [Double, WaitsThenDoubles, DoublesAll])
@@ -82,6 +95,100 @@ async def test_an_aggregate_that_forgets_a_row_is_caught() -> None:
 
     with pytest.raises(NodeContractError, match="Forgets breaks the rule 'rows'"):
         await check_node(Forgets, BRANCHES)
+
+
+class IgnoresSources(Mean):
+    needs = "every"
+
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        return Tensors({"y": np.mean([one["y"] for one in branches.answers.values()], axis=0, dtype=np.float32)})
+
+
+class TakesTheFirstForAll(Mean):
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        return Tensors({"y": next(iter(branches.answers.values()))["y"]})
+
+
+class NeedsMoreThanItSays(Mean):
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        if any(branch.sources is not None for branch in branches.answers.values()):
+            raise InvalidInput("every branch has to answer every row")
+        return await super().aggregate(branches, context)
+
+
+class MakesAnswersUp(Mean):
+    made_up = 0.5
+
+
+class FailsInItsOwnWay(Mean):
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        try:
+            return await super().aggregate(branches, context)
+        except RequestError:
+            raise KeyError("row") from None
+
+
+class LooksAtOtherRowsOfABranch(Mean):
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        answer = await super().aggregate(branches, context)
+        some = any(1 < branch.rows < branches.rows for branch in branches.answers.values())
+        return Tensors({"y": answer["y"] + np.float32(some)})
+
+
+class AnswersOtherwiseWhereSourcesAreTold(Mean):
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        answer = await super().aggregate(branches, context)
+        told = any(branch.sources is not None for branch in branches.answers.values())
+        return Tensors({"y": answer["y"] + np.float32(told)})
+
+
+class NeedsSomething(Mean):
+    needs: Any = "something"
+
+
+class NeedsAStranger(Mean):
+    needs = ("left", "stranger")
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        (IgnoresSources, "has 2 rows for 4"),
+        (TakesTheFirstForAll, "has 2 rows for 4"),
+        (NeedsMoreThanItSays, "no answer where each branch has all rows, and says so, and needs is 'any'"),
+        (MakesAnswersUp, "an answer where no branch has row 0"),
+        (FailsInItsOwnWay, "KeyError"),
+        (LooksAtOtherRowsOfABranch, "row 0 is answered otherwise alone"),
+        (AnswersOtherwiseWhereSourcesAreTold, "another answer where each branch has all rows"),
+        (NeedsSomething, "needs is 'something'"),
+        (NeedsAStranger, "needs is \\('left', 'stranger'\\)"),
+    ],
+)
+async def test_an_aggregate_has_to_keep_what_it_says_of_rows_that_some_branches_have(
+    broken: type[Node], text: str
+) -> None:
+    with pytest.raises(NodeContractError, match=f"{broken.__name__} breaks the rule 'needs': .*{text}"):
+        await check_node(broken, BRANCHES)
+
+
+class FromTheLeft(Mean):
+    """It needs one branch by name, and looks at no other."""
+
+    needs = ("left",)
+
+    async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        if "left" not in branches.answers:
+            raise InvalidInput("no left")
+        return await super().aggregate(Branches({"left": branches["left"]}, branches.rows), context)
+
+
+class OrHalf(MakesAnswersUp):
+    needs = "none"
+
+
+@pytest.mark.parametrize("make", [FromTheLeft, OrHalf])
+async def test_an_aggregate_may_need_a_branch_by_name_or_none(make: Callable[[], Node]) -> None:
+    await check_node(make, BRANCHES)
 
 
 async def test_an_example_of_one_row_proves_nothing() -> None:

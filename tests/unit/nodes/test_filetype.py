@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mesh import Array, Context, InvalidInput, SetupError, Signature, Tensors
 from nodes.filetype import Features, Label
 from nodes.onnx import OnnxPredict
-from tests.unit.nodes.given import MODELS, magika
+from tests.unit.nodes.given import MODELS, fetched
 
 ROOT = MODELS.parent
 
@@ -119,9 +119,9 @@ async def test_magika_tells_the_files_of_this_repository() -> None:
         "LICENSE": "txt",
     }
     rows = await features(*[(ROOT / name).read_bytes() for name in expected])
-    async with OnnxPredict(model=magika("magika.onnx")) as model:
+    async with OnnxPredict(model=fetched("magika.onnx")) as model:
         assert model.signature == Signature.parse("bytes: INT32[rows, 2048] -> target_label: FP32[rows, 214]")
         scores = (await model.predict(Tensors({"bytes": rows}), Context()))["target_label"]
-    answer = await Label(labels=magika("magika.json")).preprocess(Tensors({"scores": scores}), Context())
+    answer = await Label(labels=fetched("magika.json")).preprocess(Tensors({"scores": scores}), Context())
     assert [label.decode() for label in answer["label"].tolist()] == list(expected.values())
     assert answer["score"][0] > 0.99

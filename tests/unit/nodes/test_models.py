@@ -19,6 +19,8 @@ from nodes.text import Lowercase
 from tests.unit.nodes.given import MODELS
 
 MANIFEST: dict[str, Any] = json.loads((MODELS / "MODELS.json").read_text())
+MEASURED: dict[str, Any] = json.loads((MODELS / "MEASURED.json").read_text())
+README = (MODELS / "README.md").read_text()
 DIGITS = ["logreg", "mlp", "svc", "knn", "left", "right", "top", "bottom"]
 
 # Another processor may round otherwise, and flip a row or two.
@@ -64,6 +66,29 @@ async def test_four_halves_together_are_as_good_as_one_that_sees_all() -> None:
     geometric = np.mean([np.log(probabilities + 1e-6) for probabilities, _ in said], axis=0).argmax(1)
     assert (geometric == label).mean() == pytest.approx(0.959, abs=FLIPS)
     assert max(alone) == pytest.approx(0.878, abs=FLIPS)
+
+
+async def test_halves_together_are_as_good_as_was_measured() -> None:
+    said = {name: await digits(name) for name in ("left", "right", "top", "bottom")}
+    label = said["left"][1]
+    for names, measured in MEASURED["digits"]["together"].items():
+        parts = [said[name][0] for name in names.split("+")]
+        arithmetic, geometric = np.mean(parts, axis=0), np.mean([np.log(part + 1e-6) for part in parts], axis=0)
+        assert (arithmetic.argmax(1) == label).mean() == pytest.approx(measured["arithmetic"], abs=FLIPS)
+        assert (geometric.argmax(1) == label).mean() == pytest.approx(measured["geometric"], abs=FLIPS)
+
+
+def test_the_page_says_what_was_measured() -> None:
+    digits, sentiment = MEASURED["digits"], MEASURED["sentiment"]
+    joins = [figures for names, figures in digits["together"].items() if names.count("+") > 1]
+    figures = [
+        *sentiment["accuracy"].values(),
+        *(sentiment["cascade"][threshold]["accuracy_mean_of_both"] for threshold in ("0.6", "0.7")),
+        *(digits["accuracy"][half] for half in ("left", "right", "top", "bottom")),
+        *(figure for join in joins for figure in join.values()),
+        *(cascade["accuracy"] for cascade in digits["cascade_logreg_svc"].values()),
+    ]
+    assert [figure for figure in figures if f"{figure:.4f}".removeprefix("0") not in README] == []
 
 
 async def test_a_cascade_asks_the_dear_model_about_a_fifth_of_the_rows() -> None:
@@ -140,4 +165,4 @@ class TestFetch:
     def test_an_unknown_name_is_refused_with_those_that_are_known(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="2"):
             fetch.main(["magik"])
-        assert "nothing is called magik; there is magika, sentiment-texts" in capsys.readouterr().err
+        assert f"nothing is called magik; there is {', '.join(fetch.SOURCES)}" in capsys.readouterr().err

@@ -266,6 +266,19 @@ class OddDigest(_Given):
         return 7  # type: ignore[return-value]  # pyright: ignore
 
 
+class OddVersion(_Given):
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+    version = 2  # type: ignore[assignment]  # pyright: ignore
+
+
+class NoVersion(_Given):
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+
+    @property
+    def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return {}["VERSION"]
+
+
 class NoDigest(_Given):
     signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
 
@@ -296,3 +309,7 @@ class Scalar(Join):
 class OddJoin(Join):
     def digest(self) -> str:
         return 7  # type: ignore[return-value]  # pyright: ignore
+
+
+class OtherJoin(Join):
+    """Joins as Join does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.topology.load import MAX_NODES, load_text
+from mesh.topology.load import MAX_NODES, SECTIONS, load_text
 from tests.unit.topology.given import GOOD, LAYERS, NODES, changed, compiled, told
 
 NAME_RULE = "lower case letters, digits, '_' and '-', a letter first, at most 63"
@@ -24,7 +24,6 @@ FORM = "has to be a mapping {tensor: node.tensor}, or for an aggregate a list of
 ONE_LAYER = "a layer is one name and its settings: `- batch: {max_rows: 32}`"
 DATATYPES = "BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, ... (14 in all)"
 DIMENSION = "a dimension is -1, where any size is taken, or a size from 1 to 1099511627776"
-SECTIONS = "mesh, name, description, models, limits, inputs, nodes, outputs, placements"
 
 
 def test_the_good_topology_is_good() -> None:
@@ -53,7 +52,7 @@ def test_the_good_topology_is_good() -> None:
         ("mesh: v1", "mesh: v1\nmodels: [a]", "2:9: 'models' has to be a text, not ['a']"),
         ("mesh: v1", "mesh: v1\nlimits: 5", "2:9: 'limits' has to be a mapping, not 5"),
         ("mesh: v1", "mesh: v1\nlimits:", "2:8: 'limits' has to be a mapping, not nothing"),
-        ("mesh: v1", "mesh: v1\nfoo: 1", f"2:1: 'foo' is no part of a topology (there is: {SECTIONS})"),
+        ("mesh: v1", "mesh: v1\nfoo: 1", f"2:1: 'foo' is no part of a topology (there is: {', '.join(SECTIONS)})"),
         ("name: digits", "nane: digits", "2:1: 'nane' is no part of a topology (did you mean 'name'?)"),
         ("\noutputs:", "\nouputs:", "23:1: 'ouputs' is no part of a topology (did you mean 'outputs'?)"),
         ("inputs:\n  image", "input:\n  image", "3:1: 'input' is no part of a topology (did you mean 'inputs'?)"),

@@ -139,6 +139,8 @@ def test_a_size_that_is_not_known_fits_and_is_checked_when_it_comes() -> None:
         ),
         ("NoMapping", "NoMapping.signature is none: AttributeError: 'list' object has no attribute 'items'"),
         ("OddDigest", "OddDigest.digest has to give a text, not int"),
+        ("OddVersion", "OddVersion.version has to be a text, not int"),
+        ("NoVersion", "NoVersion cannot tell its version: KeyError: 'VERSION'"),
         ("NoDigest", "NoDigest cannot tell its digest: FileNotFoundError: weights.bin"),
     ],
 )

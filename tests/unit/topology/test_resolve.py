@@ -57,7 +57,7 @@ def with_(block: str, uses: str = "Settings") -> str:
         (
             "a_function",
             f"'a_function' of module '{NODES}' is builtin_function_or_method, no class; "
-            f"there is: {FIRST_NODES}, ... (38 in all)",
+            f"there is: {FIRST_NODES}, ... (41 in all)",
         ),
         (
             "Plain",

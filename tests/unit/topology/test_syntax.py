@@ -87,5 +87,6 @@ def test_what_has_no_words_of_its_own_is_told_as_libyaml_has_it() -> None:
 
 
 def test_an_error_without_a_place_is_told_at_the_beginning() -> None:
+    assert explain(yaml.YAMLError("lost"), "") == (1, 1, "not YAML: lost", "")
     assert explain(yaml.MarkedYAMLError(), "") == (1, 1, "not YAML: it cannot be read", "")
     assert explain(yaml.MarkedYAMLError(context="lost"), "") == (1, 1, "not YAML: lost", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from mesh.wire.limits import WireLimits
 from mesh.wire.server import WireServer, server
 from mesh.wire.server_protocol import ServerProtocol
 
-__all__ = ["Handlers", "Serving", "serving"]
+__all__ = ["Handlers", "Serving", "eventually", "serving"]
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -110,6 +110,15 @@ class Handlers(grpc.GenericRpcHandler):
         async with self._counted(context):
             await self.let_go.wait()
             return b"%d" % len([request async for request in requests])
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    """Let the loop turn until something is true."""
+    async with asyncio.timeout(20):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0)
 
 
 class Serving:

@@ -407,7 +407,9 @@ class Client(Machine):
     client = True
 
 
-LIMITED = settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIMITED = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestServer = Server.TestCase
 TestServer.settings = LIMITED
 TestClient = Client.TestCase
