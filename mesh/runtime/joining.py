@@ -42,7 +42,7 @@ class Joining:
         del self.pending[branch]
         self._answered += has_rows
         self._empty += not has_rows
-        return self._judge(waits=self._policy.deadline_s is not None)
+        return self._judge(waits=self._policy.waits)
 
     def fail(self, branch: str, error: RequestError) -> Verdict:
         """A branch gives nothing."""
@@ -50,7 +50,7 @@ class Joining:
             return Verdict.WAIT
         del self.pending[branch]
         self.failed[branch] = error
-        return self._judge(waits=self._policy.deadline_s is not None)
+        return self._judge(waits=self._policy.waits)
 
     def due(self) -> Verdict:
         """The join's deadline is here."""

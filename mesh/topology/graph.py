@@ -29,16 +29,18 @@ class LayerSettings:
 class Join:
     """How an aggregate waits for its branches, where it does not need them all.
 
-    It runs as soon as `quorum` branches and all of the `required` ones are there; with a deadline, it waits for the
-    others until then. A branch that has no rows is not counted.
+    It runs as soon as `quorum` branches and all of the `required` ones are there, unless it waits for the others as
+    well. A branch that has no rows is not counted.
     """
 
     quorum: int
     """Branches that have to be there, from 1."""
     required: tuple[str, ...] = ()
     """Branches without which there is no answer."""
+    waits: bool = False
+    """Wait for the other branches too, though no longer than until the deadline."""
     deadline_s: float | None = None
-    """Seconds after the request's arrival until which it waits for more than it has to; None where it does not."""
+    """Seconds after the request's arrival until which it waits; None where there is no end but the request's."""
     timeouts_s: dict[str, float] = field(default_factory=dict[str, float])
     """Branch -> seconds after the request's arrival by which it has to be there."""
 
@@ -100,6 +102,8 @@ class GraphNode:
     """For an aggregate: it answers only rows that all of its branches have."""
     gathers: bool = False
     """For an aggregate: its branches were made of the rows that it answers."""
+    shadows: str = ""
+    """The node that it is compared with, where it gives nothing to anybody."""
 
     @property
     def edges(self) -> list[str]:
@@ -182,6 +186,7 @@ class Graph:
                     "when": node.when,
                     "share": None if node.share is None else asdict(node.share),
                     "join": None if node.join is None else asdict(node.join),
+                    "shadows": node.shadows,
                     "model": node.digest,
                     "version": node.version,
                 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.errors import Problem
+from mesh.topology.expressions import Expression
+from mesh.topology.flow_parts import edges_of_split, expressions_of
 from mesh.topology.graph import edge_node
 from mesh.topology.order import find_cycles, in_order
 from mesh.topology.source import Path, shown
@@ -25,6 +27,8 @@ class Wiring:
     """Nodes with an input that leads nowhere, and nodes on a cycle."""
     whole: bool
     """Whether all of it is as it was meant; else it tells nothing of what is needed."""
+    conditions: dict[str, Expression]
+    """Node -> its condition, where it can be read."""
 
 
 def wire(topology: Topology, problems: list[Problem]) -> Wiring:
@@ -32,7 +36,8 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
     references = _References(topology, problems)
     astray = {name for name, node in topology.nodes.items() if not references.of_node(name, node)}
     outputs = [references.of_output(name, edge) for name, edge in topology.outputs.items()]
-    feeds = {name: _feeds(node, topology) for name, node in topology.nodes.items()}
+    conditions = expressions_of(topology, problems)
+    feeds = {name: _feeds(name, node, topology, conditions) for name, node in topology.nodes.items()}
     order = in_order(feeds)
     behind = set(feeds).difference(order)
     place = {name: index for index, name in enumerate(feeds)}
@@ -50,18 +55,22 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
         order=[*order, *(name for name in feeds if name in behind)],
         astray=astray,
         whole=all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)),
+        conditions=conditions,
     )
 
 
-def _feeds(node: NodeFile, topology: Topology) -> list[str]:
+def _feeds(name: str, node: NodeFile, topology: Topology, conditions: dict[str, Expression]) -> list[str]:
     edges = node.inputs
-    names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else edges
+    names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else list(edges)
+    names += [edge_node(edge) for edge in edges_of_split(node)]
+    if name in conditions:
+        names += [edge_node(edge) for edge in conditions[name].edges]
     # The empty text stands for an input of the graph, and may be what a wrong file calls a node.
     return [name for name in dict.fromkeys(names) if name and name in topology.nodes]
 
 
 def _is_wiring(wrong: Path) -> bool:
-    return wrong[0] in ("nodes", "outputs") and (len(wrong) <= 2 or wrong[2] == "inputs")
+    return wrong[0] in ("nodes", "outputs") and (len(wrong) <= 2 or wrong[2] in ("inputs", "when", "split", "shadow"))
 
 
 class _References:
@@ -140,6 +149,7 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
     """Every node leads to an output, and every input to a node. Only for a wiring that is whole."""
     needed: set[str] = set()
     frontier = [edge_node(edge) for edge in topology.outputs.values()]
+    frontier += [name for name, node in topology.nodes.items() if node.shadow]
     while frontier:
         name = frontier.pop()
         if name not in needed:
@@ -151,6 +161,8 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
             hint = "name a tensor of it under `outputs`, or as an input of another node, or take it out"
             problems.append(topology.source.problem(("nodes", name), text, hint, at_key=True))
     taken = {edge for node in topology.nodes.values() if isinstance(node.inputs, dict) for edge in node.inputs.values()}
+    taken |= {edge for condition in wiring.conditions.values() for edge in condition.edges}
+    taken |= {edge for node in topology.nodes.values() for edge in edges_of_split(node)}
     for name in topology.inputs:
         if name not in taken:
             text = f"input {name!r} feeds no node"
