@@ -18,10 +18,11 @@ from fetch import FETCHED
 from manifest import FOLDER, record
 from PIL import Image
 
-from mesh import Array, Context, Tensors
+from mesh import Array, Branches, Context, Tensors
 from nodes.ocr_lines import FindLines, ReadLines
 from nodes.ocr_page import Orientation, Turn, TurnLine
 from nodes.onnx import OnnxPredict
+from nodes.surest import Surest
 
 CONTEXT = Context()
 TIMES = 10
@@ -74,19 +75,15 @@ class Page:
         return int(scores.argmax()), texts(said), said["score"]
 
     async def second_look(self, page: bytes) -> tuple[int, list[str]]:
-        """Lines read badly and turned, and the better text of each."""
+        """How many lines were read badly and again, turned; and the text of each that is surer."""
         lines = (await self.lines(page))["line"]
         first = await self.text(lines)
         again = np.flatnonzero(first["score"] < SURE)
         if not len(again):
             return 0, texts(first)
         other = await self.turn_line.preprocess(Tensors({"line": lines[again]}), CONTEXT)
-        second = await self.text(other["line"])
-        better = texts(first)
-        for row, text, score in zip(again, texts(second), second["score"], strict=True):
-            if score > first["score"][row]:
-                better[row] = text
-        return len(again), better
+        second = Tensors(await self.text(other["line"]), sources=again)
+        return len(again), texts(await Surest().aggregate(Branches({"first": first, "second": second}), CONTEXT))
 
 
 def texts(answer: Tensors) -> list[str]:

@@ -12,6 +12,7 @@
 | `nodes.ocr_page:Turn` | preprocess | a page turned back, by the orientation model's scores |
 | `nodes.ocr_page:TurnLine` | preprocess | a line upside down |
 | `nodes.onnx:OnnxPredict` | predict | an ONNX model |
+| `nodes.surest:Surest` | aggregate | each row from the branch that is surest of it |
 | `nodes.tabular:Scale` | preprocess | subtract and divide |
 | `nodes.text:Lowercase` | preprocess | text to lower case |
 """

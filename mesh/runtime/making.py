@@ -42,7 +42,7 @@ class StepMaking:
                 outputs=outputs,
                 max_message_bytes=self._max_bytes,
                 rows_of=node.rows_of,
-                every=node.every,
+                every=node.needs == "every",
                 gathers=node.gathers,
                 join=node.join,
             )

@@ -98,8 +98,8 @@ class GraphNode:
     """For an aggregate that does not need every branch: how it waits."""
     rows_of: tuple[RowsOf, ...] = ()
     """For an aggregate: it answers the rows that are in all of these; every row of the request where empty."""
-    every: bool = False
-    """For an aggregate: it answers only rows that all of its branches have."""
+    needs: str | tuple[str, ...] = "every"
+    """For an aggregate: the branches that a row needs to be answered (see `mesh.node.Needs`)."""
     gathers: bool = False
     """For an aggregate: its branches were made of the rows that it answers."""
     shadows: str = ""

@@ -70,6 +70,8 @@ class Source:
 
     file: str
     """As the user named it."""
+    end: tuple[int, int]
+    """Line and column behind its last character."""
     value: Any = None
     """Dicts, lists, texts, numbers, truths and None."""
     values: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
@@ -89,7 +91,7 @@ class Source:
             tables = (self.keys, self.values) if at_key else (self.values, self.keys)
             for table in tables:
                 if path in table:
-                    return Problem(self.file, *table[path], text, hint)
+                    return Problem(self.file, *min(table[path], self.end), text, hint)
             if not path:
                 return Problem(self.file, 1, 1, text, hint)
             # What is missing is told at the key of what should hold it.
@@ -151,8 +153,8 @@ def read(text: str, file: str) -> Source:
         TopologyError: The text is no YAML, or is more of YAML than is taken here; every such place at once, except
             after a syntax error. (A key that comes twice is left to `Source.problems`.)
     """
-    source = Source(file)
     text = text.removeprefix("\ufeff")
+    source = Source(file, end=_place(text, len(text)))
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise TopologyError([Problem(file, 1, 1, f"the file is longer than {MAX_BYTES} bytes")])
     if refused := _REFUSED.search(text):
@@ -166,7 +168,7 @@ def read(text: str, file: str) -> Source:
             if node is not None:
                 source.value = _construct(node, (), source, problems)
     except yaml.YAMLError as error:
-        raise TopologyError([Problem(file, *explain(error, text))]) from None
+        raise TopologyError([Problem(file, *explain(error, text, source.end))]) from None
     if problems:
         raise TopologyError([*source.problems, *problems])
     return source

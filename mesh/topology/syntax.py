@@ -50,21 +50,22 @@ _MEANING: dict[str, tuple[str, str]] = {
 """libyaml's text -> what is wrong, and what to write instead. A text that is not here is shown as it is."""
 
 
-def explain(error: yaml.YAMLError, text: str) -> tuple[int, int, str, str]:
+def explain(error: yaml.YAMLError, text: str, end: tuple[int, int]) -> tuple[int, int, str, str]:
     """Line and column from 1, what is wrong, and a hint.
 
     Args:
         error: What libyaml raised.
         text: What it read.
+        end: Line and column behind its last character: libyaml sees an end to a last line that has none.
     """
     if not isinstance(error, yaml.MarkedYAMLError):
         return 1, 1, f"not YAML: {error}", ""
     mark, problem = error.problem_mark or error.context_mark, error.problem or error.context or "it cannot be read"
     begun = error.context_mark
-    if begun and problem.startswith("found unexpected") and error.context == "while scanning a quoted scalar":
-        # Where a quote begins tells more than where the file ends.
+    if begun and error.context in ("while scanning a quoted scalar", "while scanning a simple key"):
+        # Where a quote or a key begins tells more than where its end was given up.
         mark = begun
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    line, column = min((mark.line + 1, mark.column + 1), end) if mark else (1, 1)
     if problem == "found character that cannot start any token":
         found = _character(text, line, column)
         if found == "\t":

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from mesh.errors import Problem
 from mesh.topology.expressions import Expression
-from mesh.topology.flow_parts import edges_of_split, expressions_of
-from mesh.topology.graph import edge_node
+from mesh.topology.flow_parts import PARAMETERS, expressions_of, shares_of
+from mesh.topology.graph import Share, edge_node
 from mesh.topology.order import find_cycles, in_order
 from mesh.topology.source import Path, shown
 from mesh.topology.spec import NodeFile, Topology
@@ -29,6 +29,8 @@ class Wiring:
     """Whether all of it is as it was meant; else it tells nothing of what is needed."""
     conditions: dict[str, Expression]
     """Node -> its condition, where it can be read."""
+    shares: dict[str, Share]
+    """Node -> its share of the rows, where it is an arm of a split that is whole."""
 
 
 def wire(topology: Topology, problems: list[Problem]) -> Wiring:
@@ -37,7 +39,9 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
     astray = {name for name, node in topology.nodes.items() if not references.of_node(name, node)}
     outputs = [references.of_output(name, edge) for name, edge in topology.outputs.items()]
     conditions = expressions_of(topology, problems)
-    feeds = {name: _feeds(name, node, topology, conditions) for name, node in topology.nodes.items()}
+    shares = shares_of(topology, problems)
+    reads = {name: [*_read(shares.get(name)), *_condition(conditions.get(name))] for name in topology.nodes}
+    feeds = {name: _feeds(node, reads[name], topology) for name, node in topology.nodes.items()}
     order = in_order(feeds)
     behind = set(feeds).difference(order)
     place = {name: index for index, name in enumerate(feeds)}
@@ -56,15 +60,22 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
         astray=astray,
         whole=all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)),
         conditions=conditions,
+        shares=shares,
     )
 
 
-def _feeds(name: str, node: NodeFile, topology: Topology, conditions: dict[str, Expression]) -> list[str]:
+def _read(share: Share | None) -> tuple[str, ...]:
+    return () if share is None or share.by[0].startswith(PARAMETERS) else share.by
+
+
+def _condition(expression: Expression | None) -> tuple[str, ...]:
+    return () if expression is None else expression.edges
+
+
+def _feeds(node: NodeFile, reads: list[str], topology: Topology) -> list[str]:
     edges = node.inputs
     names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else list(edges)
-    names += [edge_node(edge) for edge in edges_of_split(node)]
-    if name in conditions:
-        names += [edge_node(edge) for edge in conditions[name].edges]
+    names += map(edge_node, reads)
     # The empty text stands for an input of the graph, and may be what a wrong file calls a node.
     return [name for name in dict.fromkeys(names) if name and name in topology.nodes]
 
@@ -162,7 +173,7 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
             problems.append(topology.source.problem(("nodes", name), text, hint, at_key=True))
     taken = {edge for node in topology.nodes.values() if isinstance(node.inputs, dict) for edge in node.inputs.values()}
     taken |= {edge for condition in wiring.conditions.values() for edge in condition.edges}
-    taken |= {edge for node in topology.nodes.values() for edge in edges_of_split(node)}
+    taken |= {edge for share in wiring.shares.values() for edge in share.by}
     for name in topology.inputs:
         if name not in taken:
             text = f"input {name!r} feeds no node"

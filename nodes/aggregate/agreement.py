@@ -117,17 +117,19 @@ def matching(
 
     Args:
         branches: What came.
-        tensors: Which of it is joined; None for all that the first of them has.
+        tensors: Which of it is joined; None for all that was joined, or that the first of them has.
         specs: What is known of the tensors from `join`; empty where nobody asked.
         free_axis: An axis whose size may differ.
 
     Raises:
-        InvalidInput: A branch lacks a tensor, or has it of another datatype or shape; names tensor and branch.
+        InvalidInput: There is no branch; or one lacks a tensor, or has it of another datatype or shape: names both.
     """
+    if not len(branches):
+        raise InvalidInput("there is no branch to join")
     answers = branches.answers
     first = next(iter(answers), None)
     found: dict[str, dict[str, Array]] = {}
-    for name in (tensors or answers[first]) if first is not None else ():
+    for name in (tensors or specs or answers[first]) if first is not None else ():
         arrays: dict[str, Array] = {}
         dtype = shape = None
         for branch, answer in answers.items():

@@ -110,8 +110,7 @@ class Agreeing(Aggregate):
         if self._default and not self._rows_of_default:
             raise NodeContractError(f"{type(self).__name__} has a default, and has not been told yet what it joins")
         for name, row in self._rows_of_default.items():
-            if not found[name].flags.writeable:
-                found[name] = found[name].copy()  # it may be what was given
+            found[name] = np.require(found[name], requirements="W")  # it may be what was given
             fill(found[name], lacking, row, name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mesh import Array, NodeContractError, SetupError, TensorSpec
+from mesh import Array, InvalidInput, NodeContractError, SetupError, TensorSpec
 from nodes.aggregate.agreement import FLOATS, INTEGERS
 from nodes.aggregate.aligned import BranchRows, RowAligned
 
@@ -83,6 +83,9 @@ class WeightedMean(Mean):
         return super().gives(joined, branches)
 
     def combine(self, rows: BranchRows) -> Mapping[str, Array]:
+        strange = next((branch for branch in rows.branches if branch not in self._weights), None)
+        if strange is not None:
+            raise InvalidInput(f"branch {strange!r} has no weight")
         weights = [self._weights[branch] for branch in rows.branches]
         return {
             name: mean_of(values, rows.present, weights).astype(values.dtype) for name, values in rows.values.items()

@@ -67,10 +67,10 @@ class RankFusion(Aggregate):
         }
 
     async def aggregate(self, branches: Branches, context: Context) -> Tensors:
+        arrays = matching(branches, [self._tensor], self._specs, free_axis=1)
         answered: Array = np.logical_or.reduce(present_in(branches), axis=0)
         if not branches.answers or not answered.all():
             raise unanswered(branches, answered, every=False)
-        arrays = matching(branches, [self._tensor], self._specs, free_axis=1)
         return await in_turn(arrays, lambda: self._fused(branches, arrays[self._tensor]), dear=True)
 
     def _fused(self, branches: Branches, lists: Mapping[str, Array]) -> Tensors:

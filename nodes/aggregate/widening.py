@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mesh import Aggregate, Array, Branches, Context, NodeContractError, SetupError, Tensors, TensorSpec
+from mesh import Aggregate, Array, Branches, Context, InvalidInput, NodeContractError, SetupError, Tensors, TensorSpec
 from nodes.aggregate.agreement import agreed, matching, named
 from nodes.aggregate.aligned import BranchRows, RowAligned, in_turn, present_in, unanswered
 from nodes.aggregate.filling import fill_values
@@ -30,10 +30,13 @@ class Concat(Aggregate):
 
     def __init__(self, *, tensors: Sequence[str] | None = None) -> None:
         self._tensors = named(tensors)
+        self._count = 0
+        self._widths: dict[str, int] = {}
         self._specs: Mapping[str, TensorSpec] = {}
 
     def join(self, branches: Mapping[str, Mapping[str, TensorSpec]]) -> Mapping[str, TensorSpec]:
         self._specs = agreed(branches, self._tensors, free_axis=1)
+        self._count = len(branches)
         found: dict[str, TensorSpec] = {}
         for name, spec in self._specs.items():
             if len(spec.shape) < 2:
@@ -47,18 +50,30 @@ class Concat(Aggregate):
             # Of a `...` not even axis 1 is known.
             shape = spec.shape if spec.shape[1] == "..." else (spec.shape[0], width, *spec.shape[2:])
             found[name] = replace(spec, shape=shape)
+        self._widths = {name: spec.shape[1] for name, spec in found.items() if isinstance(spec.shape[1], int)}
         return found
 
     async def aggregate(self, branches: Branches, context: Context) -> Tensors:
         answered: Array = np.logical_and.reduce(present_in(branches), axis=0)
         if branches.errors or not answered.all():
             raise unanswered(branches, answered, every=True)
+        _check_count(branches, self._count)
         arrays = matching(branches, self._tensors, self._specs, free_axis=1)
+        for name, width in self._widths.items():
+            found = sum(array.shape[1] for array in arrays[name].values())
+            if found != width:
+                raise InvalidInput(f"tensor {name!r} is {found} wide in all, and not {width}", tensor=name)
         # Sources that leave no row out are 0, 1, 2 and so on: rows stand in their places.
         return await in_turn(
             arrays,
             lambda: Tensors({name: np.concatenate(list(each.values()), axis=1) for name, each in arrays.items()}),
         )
+
+
+def _check_count(branches: Sized, joined: int) -> None:
+    """The width of the answer hangs on how many there are; the typed service can be sent any number."""
+    if joined not in (0, len(branches)):
+        raise InvalidInput(f"{joined} branches are joined, and {len(branches)} came")
 
 
 class Stack(RowAligned):
@@ -88,10 +103,12 @@ class Stack(RowAligned):
         self._fill_given = fill
         self._rows_to_fill: dict[str, Array] = {}
         self._mask = mask
+        self._count = 0
         if fill is not None:
             self.needs = "none"
 
     def gives(self, joined: Mapping[str, TensorSpec], branches: tuple[str, ...]) -> Mapping[str, TensorSpec]:
+        self._count = len(branches)
         if self._fill_given is not None:
             self._rows_to_fill = fill_values(self._fill_given, joined, "fill")
         found = {
@@ -104,6 +121,7 @@ class Stack(RowAligned):
         return found
 
     def combine(self, rows: BranchRows) -> Mapping[str, Array]:
+        _check_count(rows.branches, self._count)
         found: dict[str, Array] = {}
         present = rows.present.T.copy()
         whole = bool(present.all())

@@ -34,6 +34,7 @@ from nodes.image import DecodeImage
 from nodes.ocr_lines import FindLines, ReadLines
 from nodes.ocr_page import Orientation, Turn, TurnLine
 from nodes.onnx import OnnxPredict
+from nodes.surest import Surest
 from nodes.tabular import Scale
 from nodes.text import Lowercase
 from tests.unit.nodes.given import MODELS, fetched, page, picture_file
@@ -111,6 +112,13 @@ def branches(rows: int = 6) -> Branches:
     return Branches(answers)
 
 
+def readings() -> Branches:
+    """Every line read, and some of them again."""
+    first = Tensors({"text": ["one", "tw0", "thrce"], "score": np.array([0.9, 0.5, 0.4], np.float32)})
+    again = Tensors({"text": ["two", "?"], "score": np.array([0.9, 0.3], np.float32)}, sources=[1, 2])
+    return Branches({"first": first, "again": again})
+
+
 def routed() -> Branches:
     return Branches({"router": Tensors({"choice": ["b", "a", "c", "b", "a", "c"]}), **branches()})
 
@@ -165,6 +173,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "TurnLine": lambda: (TurnLine, lines()),
     "FindLines": lambda: (lambda: FindLines(model=fetched("ocr_lines.onnx"), longest=384), pages()),
     "ReadLines": lambda: (lambda: ReadLines(model=fetched("ocr_text.onnx")), lines()),
+    "Surest": lambda: (Surest, readings()),
     "SentenceEmbedding": lambda: (
         lambda: SentenceEmbedding(model=fetched("minilm.onnx"), tokenizer=fetched("minilm.json"), batch=2),
         Tensors({"text": sentences()["text"][:3]}),

@@ -188,7 +188,7 @@ OPERATORS: tuple[Operator, ...] = (
         "x[3]  x[-1]", "columns", "its datatype", "one column of each row; from the end where negative", "columns[-1]"
     ),
     Operator(
-        "x[1:4]  x[2:]", "columns", "the datatype", "columns 1, 2 and 3 of each row; from 2 to the last", "x[1:4]"
+        "x[1:4]  x[2:]", "columns", "its datatype", "columns 1, 2 and 3 of each row; from 2 to the last", "columns[1:4]"
     ),
     Operator("x[0, 1:3]", "columns", "its datatype", "one item for each dimension behind the rows", "grid[0, 1:3]"),
     Operator("-x", "a number", "FP64", "the negative", "-x"),

@@ -17,6 +17,7 @@ from mesh import (
     InvalidInput,
     NodeContractError,
     NodeFailed,
+    RequestError,
     SetupError,
     Tensors,
     TensorSpec,
@@ -26,6 +27,7 @@ from nodes.aggregate import (
     BranchRows,
     Concat,
     FirstOf,
+    Gather,
     MajorityVote,
     Max,
     Mean,
@@ -275,6 +277,56 @@ def test_a_stranger_of_the_typed_service_is_held_against_what_is_joined() -> Non
     for wrong in (x([1, 2, 3]), x([1, 2], dtype=np.int64)):
         error = failure(node, Branches({"one": wrong}))
         assert (error.code, error.tensor) == ("INVALID_ARGUMENT", "x")
+
+
+STRANGE: dict[str, Branches] = {
+    "no branch": Branches({}, 2),
+    "no branch, no row": Branches({}, 0),
+    "other names": Branches({"stranger": x([1.0])}),
+    "one of two": Branches({"a": x([1.0])}),
+    "three of two": Branches(dict.fromkeys("abc", x([1.0]))),
+    "no tensors": Branches({"a": Tensors({}), "b": Tensors({})}, 0),
+    "other tensors": Branches(dict.fromkeys("ab", Tensors({"y": [[1]]}))),
+    "other datatype": Branches(dict.fromkeys("ab", Tensors({"x": [["text"]]}))),
+    "fewer dimensions": Branches(dict.fromkeys("ab", Tensors({"x": np.ones(3, np.float32)}))),
+    "more dimensions": Branches(dict.fromkeys("ab", Tensors({"x": np.ones((3, 1, 1), np.float32)}))),
+    "other sizes": Branches(dict.fromkeys("ab", x([1.0, 2.0]))),
+    "no rows anywhere": Branches(dict.fromkeys("ab", x([1.0]).take(0, 0)), 0),
+    "all failed": Branches(dict.fromkeys("ab", GONE), 2),
+    "all failed, no row": Branches(dict.fromkeys("ab", GONE), 0),
+    "many rows of one": Branches({"a": Tensors({"x": np.ones((2, 1), np.float32)}, sources=[0, 0])}, 1),
+}
+ANSWERING: dict[str, Any] = {
+    "FirstOf": lambda: FirstOf(),
+    "FirstOf, default": lambda: FirstOf(default={"x": 0}),
+    "Mean": lambda: Mean(),
+    "WeightedMean": lambda: WeightedMean(weights={"a": 1, "b": 2}),
+    "Max, default": lambda: Max(default={"x": [0]}),
+    "SoftVote": lambda: SoftVote(tensor="x"),
+    "Concat": lambda: Concat(),
+    "Stack": lambda: Stack(),
+    "Stack, fill": lambda: Stack(fill={"x": 0}, mask="m"),
+    "Select": lambda: Select(branch="a"),
+    "Select, default": lambda: Select(branch="b", default={"x": 0}),
+    "Gather": lambda: Gather(how={"x": "list"}, most=1),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize("name", ANSWERING)
+def test_whatever_the_typed_service_is_sent_is_answered_or_refused(name: str, strange: str) -> None:
+    node = ANSWERING[name]()
+    names = "a" if name == "Gather" else "ab"
+    gives = node.join({branch: {"x": TensorSpec("FP32", ("rows", 1))} for branch in names})
+    branches = STRANGE[strange]
+    try:
+        answer = run(node, branches)
+    except RequestError:
+        return
+    assert answer.keys() == gives.keys()
+    for tensor, array in answer.items():
+        assert not gives[tensor].mismatch(array)
+        assert len(array) == branches.rows
 
 
 @pytest.mark.parametrize(("node", "many"), [(Mean(), 1 << 17), (MajorityVote(tensor="x"), 1 << 12)])

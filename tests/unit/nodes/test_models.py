@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesh import Array, Context, Tensors
+from mesh import Array, Branches, Context, Tensors
 from models import fetch
+from nodes.aggregate import MajorityVote, SoftVote
 from nodes.onnx import OnnxPredict
 from nodes.tabular import Scale
 from nodes.text import Lowercase
@@ -59,23 +60,15 @@ async def test_a_digit_model_is_as_good_as_the_manifest_says(name: str) -> None:
     assert (probabilities.argmax(1) == label).mean() == pytest.approx(measured["accuracy"], abs=FLIPS)
 
 
-async def test_four_halves_together_are_as_good_as_one_that_sees_all() -> None:
-    said = [await digits(name) for name in ("left", "right", "top", "bottom")]
-    label = said[0][1]
-    alone = [(probabilities.argmax(1) == label).mean() for probabilities, _ in said]
-    geometric = np.mean([np.log(probabilities + 1e-6) for probabilities, _ in said], axis=0).argmax(1)
-    assert (geometric == label).mean() == pytest.approx(0.959, abs=FLIPS)
-    assert max(alone) == pytest.approx(0.878, abs=FLIPS)
-
-
 async def test_halves_together_are_as_good_as_was_measured() -> None:
     said = {name: await digits(name) for name in ("left", "right", "top", "bottom")}
-    label = said["left"][1]
+    answers = {name: Tensors({"probabilities": found, "label": found.argmax(1)}) for name, (found, _) in said.items()}
+    joins = {"arithmetic": SoftVote(), "geometric": SoftVote(mean="geometric"), "votes": MajorityVote()}
     for names, measured in MEASURED["digits"]["together"].items():
-        parts = [said[name][0] for name in names.split("+")]
-        arithmetic, geometric = np.mean(parts, axis=0), np.mean([np.log(part + 1e-6) for part in parts], axis=0)
-        assert (arithmetic.argmax(1) == label).mean() == pytest.approx(measured["arithmetic"], abs=FLIPS)
-        assert (geometric.argmax(1) == label).mean() == pytest.approx(measured["geometric"], abs=FLIPS)
+        branches = Branches({name: answers[name] for name in names.split("+")})
+        for how, join in joins.items():
+            label = (await join.aggregate(branches, Context()))["label"]
+            assert (label == said["left"][1]).mean() == pytest.approx(measured[how], abs=FLIPS)
 
 
 def test_the_page_says_what_was_measured() -> None:

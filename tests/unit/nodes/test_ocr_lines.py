@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from mesh import Array, Context, InvalidInput, Predict, SetupError, Tensors
+from mesh import Array, Branches, Context, InvalidInput, Predict, SetupError, Tensors
 from nodes.ocr_boxes import size_of
 from nodes.ocr_lines import FindLines, ReadLines
 from nodes.ocr_page import Orientation, Turn, TurnLine
 from nodes.onnx import OnnxPredict
+from nodes.surest import Surest
 from tests.unit.nodes.given import MODELS, TEXT_OF_PAGE, fetched, files, page, picture_file, pixels_of
 from tests.unit.nodes.onnx_writer import FLOAT, identity
 
@@ -64,17 +65,18 @@ async def test_the_page_turned_any_of_four_ways_is_read_exactly(find: FindLines,
 async def test_lines_that_are_read_badly_are_turned_and_read_again(find: FindLines, read: ReadLines) -> None:
     pages = (picture_file(page()), picture_file(page(2)))
     found = await lines_of(find, *pages)
-    texts, scores = await read_texts(read, found["line"])
+    first = await read.predict(Tensors({"line": found["line"]}), CONTEXT)
+    scores = first["score"]
     again = np.flatnonzero(scores < 0.9)
     # None of the page that is upright, and all of the other one, whose last line comes first.
     assert again.tolist() == list(range(7, 14))
     assert scores[again].max() < 0.82
     async with TurnLine() as turn:
         turned = await turn.preprocess(Tensors({"line": found["line"][again]}), CONTEXT)
-    second, second_scores = await read_texts(read, turned["line"])
-    assert texts[:7] == TEXT_OF_PAGE
-    assert second == TEXT_OF_PAGE[::-1]
-    assert second_scores.min() > 0.95
+    second = Tensors(await read.predict(turned, CONTEXT), sources=again)
+    better = await Surest().aggregate(Branches({"first": first, "second": second}), CONTEXT)
+    assert [text.decode() for text in better["text"]] == TEXT_OF_PAGE + TEXT_OF_PAGE[::-1]
+    assert better["score"].min() > 0.95
 
 
 async def test_a_page_without_text_gives_no_row_and_the_others_keep_their_sources(find: FindLines) -> None:

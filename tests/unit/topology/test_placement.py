@@ -273,7 +273,7 @@ def plans(draw: st.DrawFn) -> Plan:
     workers: dict[str, list[str]] = {}
     for name in names:
         workers.setdefault(draw(st.sampled_from(["a", "b", "c", "d"])), []).append(name)
-    topology = Topology(Source("t.yaml"), HeaderFile(mesh="v1", name="any"))
+    topology = Topology(Source("t.yaml", end=(1, 1)), HeaderFile(mesh="v1", name="any"))
     topology.placements = {"any": {name: WorkerFile(nodes=found) for name, found in workers.items()}}
     return plan_of(graph, topology, draw(st.sampled_from(["any", "any", "any", "fused", "processes"])))
 

@@ -32,7 +32,7 @@ BACKSLASH = "a backslash that stands for nothing (in double quotes write it twic
             changed("  answer:", "   answer:"),
             f"20:4: something that does not go on with the mapping around it {INDENT}",
         ),
-        (changed("outputs:\n", "outputs\n"), f"24:8: a key without ':' {INDENT}"),
+        (changed("outputs:\n", "outputs\n"), f"23:1: a key without ':' {INDENT}"),
         (changed("digits", '"\\digits"'), f"2:8: {BACKSLASH}"),
         (changed("digits", '"\\xdigits"'), f"2:10: {BACKSLASH}"),
         (changed("digits", '"\\uD800"'), f"2:10: {BACKSLASH}"),
@@ -82,11 +82,17 @@ def test_a_slip_of_syntax_is_told_in_plain_words(text: str, problem: str) -> Non
     assert told(text) == [problem]
 
 
+def test_a_file_that_ends_too_soon_is_told_at_its_end() -> None:
+    assert told("[") == ["1:2: a value is expected here"]
+    assert told("mesh: v1\nnodes: [a") == ["2:10: a list in [ ] lacks a comma, or is not closed"]
+    assert told("mesh: v1\nname") == [f"2:1: a key without ':' {INDENT}"]
+
+
 def test_what_has_no_words_of_its_own_is_told_as_libyaml_has_it() -> None:
     assert told(changed("digits", "!%zz")) == ["2:8: not YAML: did not find URI escaped octet"]
 
 
 def test_an_error_without_a_place_is_told_at_the_beginning() -> None:
-    assert explain(yaml.YAMLError("lost"), "") == (1, 1, "not YAML: lost", "")
-    assert explain(yaml.MarkedYAMLError(), "") == (1, 1, "not YAML: it cannot be read", "")
-    assert explain(yaml.MarkedYAMLError(context="lost"), "") == (1, 1, "not YAML: lost", "")
+    assert explain(yaml.YAMLError("lost"), "", (1, 1)) == (1, 1, "not YAML: lost", "")
+    assert explain(yaml.MarkedYAMLError(), "", (1, 1)) == (1, 1, "not YAML: it cannot be read", "")
+    assert explain(yaml.MarkedYAMLError(context="lost"), "", (1, 1)) == (1, 1, "not YAML: lost", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,14 +71,14 @@ def interpret(tree: Tree, row: Mapping[str, Row], parameters: Mapping[str, Param
             return _called(tree.function, inside(tree.operand))
         case trees.Minus():
             operand = inside(tree.operand)
-            return Row(operand.datatype and "FP64", _each(lambda value: -float(value), operand.value))
+            return Row(operand.datatype and "FP64", _each(_negative, operand.value))
         case trees.Not():
-            return Row("BOOL", _each(lambda value: not value, inside(tree.operand).value))
+            return Row("BOOL", _each(operator.not_, inside(tree.operand).value))
         case trees.Binary():
             left, right = inside(tree.left), inside(tree.right)
             meet = {"+": _plus, "-": _minus, "*": _times, "/": _over, "//": _whole, "%": _rest}[tree.sign]
             datatype = "FP64" if left.datatype or right.datatype else ""
-            return Row(datatype, _meet(lambda a, b: meet(float(a), float(b)), left.value, right.value))
+            return Row(datatype, _meet(meet, left.value, right.value))
         case trees.Compare():
             operands = [inside(operand) for operand in tree.operands]
             found = [
@@ -90,13 +91,13 @@ def interpret(tree: Tree, row: Mapping[str, Row], parameters: Mapping[str, Param
             equal = [_compared("==", operand, value) for value in values]
             found = equal[0]
             for one in equal[1:]:
-                found = _meet(lambda a, b: a or b, found, one)
-            return Row("BOOL", _each(lambda value: not value, found) if tree.negated else found)
+                found = _meet(operator.or_, found, one)
+            return Row("BOOL", _each(operator.not_, found) if tree.negated else found)
         case trees.Logic():
             values = [inside(operand).value for operand in tree.operands]
             found = values[0]
             for one in values[1:]:
-                found = _meet((lambda a, b: a and b) if tree.word == "and" else (lambda a, b: a or b), found, one)
+                found = _meet(operator.and_ if tree.word == "and" else operator.or_, found, one)
             return Row("BOOL", found)
 
 
@@ -154,17 +155,17 @@ def _met(function: Any, left: Any, right: Any) -> Any:
 def _all_of(found: list[Any]) -> Any:
     so_far = found[0]
     for one in found[1:]:
-        so_far = _meet(lambda a, b: a and b, so_far, one)
+        so_far = _meet(operator.and_, so_far, one)
     return so_far
 
 
 _SIGNS: dict[str, Any] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
@@ -174,9 +175,9 @@ def _compared(sign: str, left: Row, right: Row) -> Any:
             b = _beside(left.datatype, b)
         elif right.datatype and not left.datatype:
             a = _beside(right.datatype, a)
-        if (left.datatype or right.datatype) and isinstance(a, float) != isinstance(b, float):
-            if not isinstance(a, bytes) and not isinstance(b, bytes):
-                a, b = float(a), float(b)
+        texts = isinstance(a, bytes) or isinstance(b, bytes)
+        if (left.datatype or right.datatype) and not texts and isinstance(a, float) != isinstance(b, float):
+            a, b = _fp64(a), _fp64(b)
         return _SIGNS[sign](a, b)
 
     return _meet(pair, left.value, right.value)
@@ -187,36 +188,52 @@ def _beside(datatype: str, value: Any) -> Any:
         return value
     if datatype == "FP32":
         with np.errstate(all="ignore"):
-            return float(np.float32(float(value)))
+            return float(np.float32(_fp64(value)))
     if datatype == "FP64":
-        return float(value)
+        return _fp64(value)
     return int(value) if datatype and isinstance(value, float) and value.is_integer() else value
 
 
-def _plus(a: float, b: float) -> float:
-    return a + b
+def _fp64(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
-def _minus(a: float, b: float) -> float:
-    return a - b
+def _negative(a: Any) -> float:
+    return -_fp64(a)
 
 
-def _times(a: float, b: float) -> float:
-    return a * b
+def _absolute(a: Any) -> float:
+    return abs(_fp64(a))
 
 
-def _over(a: float, b: float) -> float:
+def _plus(a: Any, b: Any) -> float:
+    return _fp64(a) + _fp64(b)
+
+
+def _minus(a: Any, b: Any) -> float:
+    return _fp64(a) - _fp64(b)
+
+
+def _times(a: Any, b: Any) -> float:
+    return _fp64(a) * _fp64(b)
+
+
+def _over(a: Any, b: Any) -> float:
+    a, b = _fp64(a), _fp64(b)
     if b == 0:
         return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
     return a / b
 
 
-def _whole(a: float, b: float) -> float:
-    return _over(a, b) if b == 0 else a // b
+def _whole(a: Any, b: Any) -> float:
+    return _over(a, b) if b == 0 else _fp64(a) // _fp64(b)
 
 
-def _rest(a: float, b: float) -> float:
-    return math.nan if b == 0 else a % b
+def _rest(a: Any, b: Any) -> float:
+    return math.nan if b == 0 else _fp64(a) % _fp64(b)
 
 
 def _sum(flat: list[Any]) -> float:
@@ -244,7 +261,7 @@ def _called(name: str, operand: Row) -> Row:
         case "all":
             return Row("BOOL", all(flat))
         case "abs":
-            return Row(datatype if datatype in ("", "FP32") else "FP64", _each(lambda v: abs(float(v)), operand.value))
+            return Row(datatype if datatype in ("", "FP32") else "FP64", _each(_absolute, operand.value))
         case _:
             if isinstance(flat[0], bytes):
                 return Row(datatype and "INT64", _each(len, operand.value))
@@ -263,7 +280,9 @@ MANY_NUMBERS = ["f", "h", "u", "c", "s[0]", "s", "n.q", "n.r", "f[1:]", "s[0, :]
 def one_number(depth: int = 2) -> st.SearchStrategy[str]:
     """A number a row."""
     leaf = st.sampled_from(["d", "i", "b", "b[0]", "f[0]", "f[-1]", "u[1]", "c[2]", "s[1, 0]", "h[1]", "n.q[2]"])
-    reduced = st.builds("{}({})".format, st.sampled_from(["max", "min", "mean", "sum", "argmax", "len"]), many(max(depth - 1, 0)))
+    reduced = st.builds(
+        "{}({})".format, st.sampled_from(["max", "min", "mean", "sum", "argmax", "len"]), many(max(depth - 1, 0))
+    )
     forms = [leaf, reduced, st.sampled_from(["len(t)", "len(w[1])", "len(parameters.a)", "sum(z)", "mean(z)"])]
     if depth:
         inner = st.one_of(one_number(depth - 1), st.sampled_from([*_WHOLE, *_BROKEN, "parameters.k"]))
