@@ -62,4 +62,3 @@ def intersection(one: Rows, other: Rows) -> Rows:
     if not one.levels:
         return other
     return one.where(np.isin(one.levels[-1], other.levels[-1], assume_unique=True))
-

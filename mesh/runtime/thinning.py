@@ -71,7 +71,9 @@ class Drawn:
     def _told(self, state: State) -> bytes:
         value = state.context.parameters.get(self._parameter)
         if value is None:
-            text = f"the split {self.share.group!r} goes by parameter {self._parameter!r}, which the request does not have"
+            text = (
+                f"the split {self.share.group!r} goes by parameter {self._parameter!r}, which the request does not have"
+            )
             raise InvalidInput(text)
         return str(value).encode()
 

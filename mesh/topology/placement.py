@@ -116,10 +116,8 @@ def _cut(graph: Graph, workers: tuple[Worker, ...]) -> tuple[Partition, ...]:
     pieces: dict[str, list[GraphNode]] = {}
     for node in graph.nodes:
         pieces.setdefault(exits[node.name], []).append(node)
-    needed = {edge for edge in graph.outputs.values()}
-    needed |= {
-        edge for node in graph.nodes for edge in node.edges if exits.get(edge_node(edge)) != exits[node.name]
-    }
+    needed = set(graph.outputs.values())
+    needed |= {edge for node in graph.nodes for edge in node.edges if exits.get(edge_node(edge)) != exits[node.name]}
     order = {node.name: index for index, node in enumerate(graph.nodes)}
     partitions: list[Partition] = []
     for name in sorted(pieces, key=order.__getitem__):

@@ -227,7 +227,7 @@ def _construct(node: yaml.Node, path: Path, source: Source, problems: list[Probl
         case _:
             begin, end = node.start_mark, node.end_mark
             around = end.column - begin.column - len(node.value)
-            if begin.line == end.line and around == (2 if node.style in ("'", '"') else 0):
+            if begin.line == end.line and around == (2 if getattr(node, "style", None) in ("'", '"') else 0):
                 source.texts[path] = (begin.line + 1, begin.column + 1 + around // 2)
             return node.value
 

@@ -170,7 +170,9 @@ class JoinFile(Part):
     ] = None
     deadline: Annotated[
         Duration | None,
-        Field(gt=0, le=86400, description="From the request's arrival, how long to wait for more than has to be there."),
+        Field(
+            gt=0, le=86400, description="From the request's arrival, how long to wait for more than has to be there."
+        ),
     ] = None
     timeouts: Annotated[
         dict[NodeName, Annotated[Duration, Field(gt=0, le=86400)]],

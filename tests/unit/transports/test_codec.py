@@ -115,7 +115,9 @@ def test_hostile_tensors_are_refused_in_words(case: str) -> None:
     messages, words = HOSTILE[case]
     with pytest.raises(InvalidInput, match=words) as caught:
         decode_tensors(messages)
-    assert caught.value.tensor == ("" if case in ("no name", "too many tensors") else messages[0].name[:MAX_TENSOR_NAME])
+    assert caught.value.tensor == (
+        "" if case in ("no name", "too many tensors") else messages[0].name[:MAX_TENSOR_NAME]
+    )
 
 
 def test_as_many_tensors_and_axes_as_are_allowed_are_read() -> None:
