@@ -16,6 +16,7 @@ from mesh.runtime.crossing import arrived, packed
 from mesh.runtime.program import Program
 from mesh.runtime.rows import Rows
 from mesh.runtime.run import Ended, Run
+from mesh.runtime.shadowing import Shadow
 from mesh.runtime.state import State
 from mesh.runtime.steps import Step
 from mesh.signature import InputCheck, TensorSpec
@@ -33,6 +34,7 @@ class Executor:
         inputs: What the graph takes; edges of these names are known from the start.
         outputs: Output of the graph -> the edge that gives it, which leads out of a step and is on every row.
         branches: Node -> tensor -> edge: what a stream tells of besides the outputs.
+        shadows: Nodes that are given each request once it is answered.
     """
 
     def __init__(
@@ -42,10 +44,13 @@ class Executor:
         outputs: Mapping[str, str],
         *,
         branches: Mapping[str, Mapping[str, str]] | None = None,
+        shadows: Sequence[Shadow] = (),
     ) -> None:
         self._program = Program.of(steps, set(map(edge_node, outputs.values())))
         self._check = InputCheck(inputs, node="")
         self._outputs = dict(outputs)
+        self.shadows = tuple(shadows)
+        """Nodes that are given each request once it is answered."""
         given: dict[str, dict[str, str]] = {}
         for name, edge in outputs.items():
             given.setdefault(edge_node(edge), {})[name] = edge
@@ -62,6 +67,8 @@ class Executor:
         await _run(self._program, state)
         if state.given:
             self._check_whole(state)
+        for shadow in self.shadows:
+            shadow.begin(state)
         return state.gather(self._outputs, state.all)
 
     def _check_whole(self, state: State) -> None:
@@ -103,6 +110,8 @@ class Executor:
                 yield node, error or self._told(state, node)
             try:
                 await running
+                for shadow in self.shadows:
+                    shadow.begin(state)
             except RequestError as error:
                 if error is not last:
                     yield error.node, error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.handler import Handler
+from mesh.runtime.shadowing import Shadow
 from mesh.runtime.steps import JoinStep, NodeStep, PieceStep, Step, Thinning
 from mesh.runtime.thinning import Drawn, When
 from mesh.signature import TensorSpec
@@ -25,6 +26,7 @@ class StepMaking:
     def __init__(self, graph: Graph) -> None:
         self._specs = graph.edge_specs
         self._max_bytes = graph.limits.max_message_bytes
+        self._timeout_s = graph.limits.default_timeout_s
         self._needed = {*graph.outputs.values(), *(edge for node in graph.nodes for edge in node.edges)}
         given = set(map(edge_node, graph.outputs.values()))
         joins = [node for node in graph.nodes if node.name in given and node.branches]
@@ -33,7 +35,8 @@ class StepMaking:
 
     def of(self, node: GraphNode, handler: Handler[Any]) -> Step:
         """The step that runs a node by a handler, which may be a link."""
-        outputs = {name: edge for name in node.gives if (edge := f"{node.name}.{name}") in self._needed}
+        edges = {name: f"{node.name}.{name}" for name in node.gives}
+        outputs = {name: edge for name, edge in edges.items() if edge in self._needed or node.shadows}
         if node.branches:
             return JoinStep(
                 name=node.name,
@@ -56,6 +59,13 @@ class StepMaking:
             thinning=self._thinning(node),
             expands=node.expands,
         )
+
+    def shadow(self, node: GraphNode, handler: Handler[Any]) -> Shadow:
+        """A node that is compared with another, and the step that runs it."""
+        step = self.of(node, handler)
+        assert isinstance(step, NodeStep)
+        beside = {f"{node.name}.{tensor}": f"{node.shadows}.{tensor}" for tensor in node.gives}
+        return Shadow(step, beside, target=node.shadows, timeout_s=self._timeout_s)
 
     def _thinning(self, node: GraphNode) -> tuple[Thinning, ...]:
         found: list[Thinning] = []

@@ -133,9 +133,9 @@ class Run:
                     self._finish(why)
                 elif self._unanswered == 0:
                     self._finish(None)
-            for follower in self._program.followers[ended]:
-                if follower not in self._done and (failed := self._feed(follower, ended, why)) is not None:
-                    ends.append((follower, failed))
+            fed = [one for one in self._program.followers[ended] if one not in self._done]
+            failures = [(one, self._feed(one, ended, why)) for one in fed]
+            ends += [(one, failed) for one, failed in failures if failed is not None]
             self._release(ended, self._program.feeds[ended])
 
     def _feed(self, follower: int, index: int, error: RequestError | None) -> RequestError | None:

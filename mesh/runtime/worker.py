@@ -13,6 +13,7 @@ from mesh.runtime.balance import balanced
 from mesh.runtime.build import build_node
 from mesh.runtime.executor import Executor, Piece
 from mesh.runtime.making import StepMaking, piece_step, rows_named
+from mesh.runtime.shadowing import Shadow
 from mesh.runtime.steps import Step
 from mesh.topology.graph import Graph, GraphNode
 from mesh.topology.placement import Partition, Plan
@@ -134,15 +135,24 @@ class Worker:
     async def _root(self) -> Executor:
         """The whole graph: own nodes by their handlers, other workers' pieces by links."""
         steps: list[Step] = []
+        shadows: list[Shadow] = []
         links: dict[str, list[Link]] = {}
         for partition in self._plan.partitions:
-            if partition.worker == self._worker.name:
-                steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
-                continue
-            if partition.worker not in links:
+            here = partition.worker == self._worker.name
+            if not here and partition.worker not in links:
                 links[partition.worker] = await self._links(partition.worker)
-            steps.append(self._remote(partition, links[partition.worker]))
-        return Executor(steps, self._graph.inputs, self._graph.outputs, branches=self._steps.branches)
+            exit_ = self._graph.node(partition.exit)
+            if exit_.shadows:
+                handler = self._nodes[exit_.name] if here else _dialled(exit_.kind, exit_.name, links[partition.worker])
+                shadows.append(self._steps.shadow(exit_, handler))
+            elif here:
+                steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
+            else:
+                steps.append(self._remote(partition, links[partition.worker]))
+        for shadow in shadows:
+            self._lifetime.push_async_callback(shadow.close)
+        graph = self._graph
+        return Executor(steps, graph.inputs, graph.outputs, branches=self._steps.branches, shadows=shadows)
 
     async def _links(self, worker: str) -> list[Link]:
         links: list[Link] = []
@@ -156,8 +166,12 @@ class Worker:
         if len(partition.nodes) == 1:
             # A single node is called through its own typed service, as any other caller would.
             node = self._graph.node(partition.exit)
-            return self._steps.of(node, balanced([link.handler(node.kind, node.name) for link in links]))
-        return piece_step(partition, balanced([link.handler(GRAPH, partition.name) for link in links]))
+            return self._steps.of(node, _dialled(node.kind, node.name, links))
+        return piece_step(partition, _dialled(GRAPH, partition.name, links))
+
+
+def _dialled(kind: str, name: str, links: Sequence[Link]) -> Handler[Any]:
+    return balanced([link.handler(kind, name) for link in links])
 
 
 def describe(plan: Plan) -> Description:

@@ -155,7 +155,8 @@ class FlowTyping:
             return node
         if target == node.name or self._topology.nodes[target].shadow is not None:
             self._wrong(path, f"{shown(target)} is a shadow itself: it answers nobody")
-        users = [name for name, feeds in self._wiring.feeds.items() if node.name in feeds]
+        others = {name: part for name, part in self._topology.nodes.items() if part.shadow != node.name}
+        users = [name for name in others if node.name in self._wiring.feeds[name]]
         users += [name for name, edge in self._topology.outputs.items() if edge_node(edge) == node.name]
         if users:
             self._wrong(path, f"node {node.name!r} is a shadow, and {users[0]!r} takes from it", at_key=True)

@@ -79,7 +79,8 @@ def _sums(group: str, arms: dict[str, NodeFile], topology: Topology, problems: l
     weights = [node.split.weight for node in arms.values() if node.split is not None]
     if abs(sum(weights) - 100) <= _ROUNDING:
         return True
-    text = f"the weights of split {group!r} sum to {sum(weights):g}, not to 100: {', '.join(f'{one:g}' for one in weights)}"
+    listed = ", ".join(f"{one:g}" for one in weights)
+    text = f"the weights of split {group!r} sum to {sum(weights):g}, not to 100: {listed}"
     path = ("nodes", list(arms)[-1], "split", "weight")
     # An arm that could not be read may be what is missing.
     if not any(one[:1] == ("nodes",) and (len(one) <= 2 or one[2] == "split") for one in topology.wrong):

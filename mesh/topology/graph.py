@@ -107,9 +107,14 @@ class GraphNode:
 
     @property
     def edges(self) -> list[str]:
-        """Every edge that feeds it or its condition, once each."""
+        """Every edge that feeds it or its condition, or that it is compared with, once each."""
         inside = [edge for branch in self.branches.values() for edge in branch.values()]
-        return list(dict.fromkeys([*self.inputs.values(), *inside, *self.reads]))
+        return list(dict.fromkeys([*self.inputs.values(), *inside, *self.reads, *self.compared]))
+
+    @property
+    def compared(self) -> list[str]:
+        """Of a shadow: the edges that it is compared with."""
+        return [f"{self.shadows}.{tensor}" for tensor in self.gives] if self.shadows else []
 
     @property
     def after(self) -> list[str]:

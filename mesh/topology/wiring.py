@@ -76,6 +76,7 @@ def _feeds(node: NodeFile, reads: list[str], topology: Topology) -> list[str]:
     edges = node.inputs
     names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else list(edges)
     names += map(edge_node, reads)
+    names += [node.shadow] if node.shadow else []
     # The empty text stands for an input of the graph, and may be what a wrong file calls a node.
     return [name for name in dict.fromkeys(names) if name and name in topology.nodes]
 
