@@ -22,7 +22,7 @@ def bind_tcp(address: str, *, reuse_port: bool) -> tuple[list[socket.socket], in
     """
     host, _, port_text = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not port_text.isdigit():
+    if not port_text.isdigit() or int(port_text) > 65_535:
         raise RuntimeError(f"{address!r} is no address to bind: write host:port or unix:/path")
     port = int(port_text)
     bound: list[socket.socket] = []

@@ -48,10 +48,9 @@ async def _serve(call: ServerCall) -> None:
         call.finish(error.code, error.text)
     except Exception as error:
         log.exception("the handler of %s raised", call.route.details.method)
-        code, details = call.status_of_end()
-        if code is grpc.StatusCode.OK:
-            code, details = grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}"
-        call.finish(code, details)
+        code, _ = call.status_of_end()
+        code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
+        call.finish(code, f"Unexpected {type(error)}: {error}")
 
 
 async def _handle(call: ServerCall) -> None:

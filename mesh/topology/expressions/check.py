@@ -258,14 +258,13 @@ class Checker:
         one, other = left.sort.tail, right.sort.tail
         if one is None or other is None:
             return Sort("BOOL", other if one is None else one), step
-        found = agreed(one, other)
-        if found is None:
+        tail = agreed(one, other)
+        if tail is None:
             why = f"meets {shown(left.tree)}, {left.sort}, with {shown(right.tree)}, {right.sort}"
             if left.tree is tree:
                 why = f"brings together {left.sort} and {right.sort}"
             return self._wrong(tree, f"{why}: their dimensions differ", "reduce them, or choose columns")
-        tail, unsure = found
-        if unsure or one != other:
+        if one != other:
             both = f"{shown(left.tree)} and {shown(right.tree)}"
             step = operations.aligned(step, both, tensor_of(right.tree))
         return Sort("BOOL", tail), step

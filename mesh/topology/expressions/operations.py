@@ -208,12 +208,9 @@ def number_of(value: Any) -> float:
 
 def as_datatype(datatype: str) -> Callable[[Any], Any]:
     """A number without rows, made what a tensor of that datatype is compared with."""
-    if datatype == "FP32":
-        return lambda value: np.float32(number_of(value))
-    if datatype == "FP64":
-        return number_of
-    # numpy compares a Python integer of any size exactly, and turns the tensor into FP64 beside a float.
-    return lambda value: value
+    # numpy rounds a Python float to the datatype of an FP array, compares a Python integer of any size with integers
+    # exactly, and turns these into FP64 beside a float.
+    return number_of if datatype.startswith("FP") else _itself
 
 
 def array_of(value: Any, datatype: str) -> Array:

@@ -76,16 +76,16 @@ def without_rows(kind: Kind) -> Sort:
     return Sort({"BOOL": "BOOL", "text": "BYTES", "number": NUMBER}[kind], None)
 
 
-def agreed(left: Tail, right: Tail) -> tuple[Tail, bool] | None:
+def agreed(left: Tail, right: Tail) -> Tail | None:
     """What two operands, met element by element, give; None where they cannot meet.
 
-    One value a row meets any number of them. The truth says whether sizes are left to be compared with a request.
+    One value a row meets any number of them. Sizes that are not known may be equal: a request shows whether they are.
     """
     if ONE_A_ROW in (left, right) or left == right:
-        return (left or right), False
+        return left or right
     for one, other in ((left, right), (right, left)):
         if str(one[-1]).startswith(REST):
-            return other, True
+            return other
     if len(left) != len(right):
         return None
     sizes: list[Dimension] = []
@@ -93,4 +93,4 @@ def agreed(left: Tail, right: Tail) -> tuple[Tail, bool] | None:
         if is_size(one) and is_size(other) and one != other:
             return None
         sizes.append(other if is_size(other) else one)
-    return tuple(sizes), True
+    return tuple(sizes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from mesh import Array, Branches, Context, InvalidInput, Predict, SetupError, Tensors
+from mesh import Array, Branches, Context, InvalidInput, Predict, SetupError, Tensors, Unavailable
+from nodes import ocr_boxes
 from nodes.ocr_boxes import size_of
 from nodes.ocr_lines import FindLines, ReadLines
 from nodes.ocr_page import Orientation, Turn, TurnLine
@@ -184,3 +187,31 @@ async def test_the_digest_is_that_of_the_model(tmp_path: Path) -> None:
 async def test_a_node_that_is_not_loaded_says_so() -> None:
     with pytest.raises(RuntimeError, match="not loaded"):
         await FindLines(model=fetched("ocr_lines.onnx")).predict(files("image", BLANK), CONTEXT)
+
+
+async def test_a_call_of_many_pages_ends_with_its_caller_and_with_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = threading.Event()
+
+    def detector_input(*given: Any) -> Array:
+        looking.set()
+        return ocr_boxes.detector_input(*given)
+
+    monkeypatch.setattr("nodes.ocr_lines.detector_input", detector_input)
+    node = FindLines(model=fetched("ocr_lines.onnx"))
+
+    async def started() -> asyncio.Task[Tensors]:
+        looking.clear()
+        call = asyncio.create_task(node.predict(files("image", *[picture_file(page())] * 400), CONTEXT))
+        assert await asyncio.to_thread(looking.wait, 10)
+        return call
+
+    async with node:
+        call = await started()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        async with asyncio.timeout(5):  # 400 pages would take 20 seconds: the thread is free again
+            assert (await lines_of(node, BLANK)).rows == 0
+        call = await started()
+    with pytest.raises(Unavailable, match="being unloaded"):
+        await call

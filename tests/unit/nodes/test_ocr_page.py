@@ -51,11 +51,13 @@ async def test_one_colour_becomes_one_number_a_channel_by_the_mean_and_deviation
         assert x[channel] == pytest.approx((value / 255 - mean) / deviation, abs=1e-5)
 
 
-async def test_only_the_middle_of_a_long_page_is_looked_at() -> None:
+@pytest.mark.parametrize("quarters", [0, 1])
+async def test_only_the_middle_of_a_long_page_is_looked_at(quarters: int) -> None:
     pixels = noise(60, 500)
     other = pixels.copy()
     other[:, :220] = other[:, 280:] = 0
-    first, second = await prepared(picture_file(pixels), picture_file(other))
+    pages = [picture_file(np.ascontiguousarray(np.rot90(each, quarters))) for each in (pixels, other)]
+    first, second = await prepared(*pages)
     assert (first == second).all()
 
 

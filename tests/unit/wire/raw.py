@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from mesh.wire import frames
 from mesh.wire.messages import encode_message
@@ -43,8 +44,7 @@ class RawClient(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio's
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
