@@ -130,7 +130,7 @@ class Executor:
 
 
 class Piece:
-    """A part of a graph as a handler of its own, which takes and gives edges with their rows (see `mesh.runtime.crossing`).
+    """A part of a graph as a handler of its own: takes and gives edges with their rows (see `mesh.runtime.crossing`).
 
     Args:
         steps: In an order in which each stands after those that feed it; the last gives what the piece gives.
