@@ -48,6 +48,7 @@ class ChannelCore:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.loop = loop
+        self.target = target
         self.options = options
         self.limits = WireLimits(max_header_list_bytes=options.max_metadata_bytes)
         self.authority = options.authority or options.tls_name or target.authority

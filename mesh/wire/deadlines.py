@@ -42,6 +42,11 @@ class Deadlines:
         self._at = float("inf")
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def held(self) -> int:
+        """How many are noted."""
+        return len(self._held)
+
     def add(self, call: Expiring, deadline: float) -> None:
         """Note a deadline."""
         self._held.add(call)

@@ -27,7 +27,7 @@ EACH = 600 // len(FILES)
 """Mutants of each topology: as many in all however many there are, because their models take time to read."""
 RICH = GOOD.replace(
     "name: digits\n",
-    "name: digits\ndescription: everything that a file may say\nmodels: .\n"
+    "name: digits\ndescription: everything that a file may say\nmodels: .\nengine: wire\n"
     "limits: {max_message: 1MiB, max_in_flight: 7, default_timeout: 1m}\n",
 )
 """A topology without models, so that all of its mutants can be looked at."""

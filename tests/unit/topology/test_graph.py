@@ -91,6 +91,7 @@ def test_the_digest_tells_nothing_of_place_comments_order_of_keys_and_placements
     assert graph(f"# a comment\n{GOOD}").digest == digest
     assert graph(changed("name: digits", "name: digits\ndescription: told")).digest == digest
     assert graph(changed("mesh: v1\nname: digits\n", "name: digits\nmesh: v1\n")).digest == digest
+    assert graph(changed("mesh: v1", "mesh: v1\nengine: grpcio")).digest == digest
     assert graph(changed("replicas: 2", "replicas: 3")).digest == digest
 
 

@@ -50,6 +50,7 @@ def test_the_good_topology_is_good() -> None:
         ),
         ("mesh: v1", "mesh: v1\nmodels: ''", "2:9: 'models' may not be empty"),
         ("mesh: v1", "mesh: v1\nmodels: [a]", "2:9: 'models' has to be a text, not ['a']"),
+        ("mesh: v1", "mesh: v1\nengine: grpc", "2:9: 'engine' has to be 'wire' or 'grpcio', not 'grpc'"),
         ("mesh: v1", "mesh: v1\nlimits: 5", "2:9: 'limits' has to be a mapping, not 5"),
         ("mesh: v1", "mesh: v1\nlimits:", "2:8: 'limits' has to be a mapping, not nothing"),
         ("mesh: v1", "mesh: v1\nfoo: 1", f"2:1: 'foo' is no part of a topology (there is: {', '.join(SECTIONS)})"),
@@ -318,10 +319,11 @@ def test_what_is_right_is_read_beside_what_is_wrong() -> None:
 def test_a_file_says_all_that_it_may() -> None:
     text = changed(
         "name: digits",
-        "name: digits\ndescription: what it is for\nmodels: ..\n"
+        "name: digits\ndescription: what it is for\nmodels: ..\nengine: grpcio\n"
         "limits: {max_message: 1MiB, max_in_flight: 7, default_timeout: 1m}",
     )
     graph = compiled(text).graph
+    assert graph.engine == "grpcio"
     assert graph.description == "what it is for"
     assert graph.model_root.endswith("/tests/unit")
     limits = graph.limits

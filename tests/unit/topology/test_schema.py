@@ -44,7 +44,7 @@ def test_every_topology_of_the_repository_is_taken(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("name: digits", "name: digits\ndescription: told\nmodels: ..\nlimits: {}"),
+        ("name: digits", "name: digits\ndescription: told\nmodels: ..\nengine: grpcio\nlimits: {}"),
         ("mesh: v1", "mesh: v1\nlimits: {max_message: 1.5MiB, max_in_flight: 7, default_timeout: 1 m}"),
         ("[-1, 64]", "[-1, -1]"),
         ("[-1, 64]", f"[{', '.join(['-1'] * 32)}]"),
@@ -78,6 +78,7 @@ def test_a_file_may_be_written_in_any_way_that_the_language_has(old: str, new: s
         ("mesh: v1", "mesh: v1\nfoo: 1"),
         ("mesh: v1", f"mesh: v1\ndescription: {'x' * 2001}"),
         ("mesh: v1", "mesh: v1\nmodels: ''"),
+        ("mesh: v1", "mesh: v1\nengine: grpc"),
         ("mesh: v1", "mesh: v1\nlimits:"),
         ("mesh: v1", "mesh: v1\nlimits: {max_message: 5}"),
         ("mesh: v1", "mesh: v1\nlimits: {max_message: 5 apples}"),
