@@ -68,10 +68,13 @@ class Problem:
     column: int
     text: str
     hint: str = ""
+    shown: tuple[str, ...] = ()
+    """Lines that show the place, such as an expression with carets under what is wrong."""
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: error: {self.text}{hint}"
+        told = f"{self.file}:{self.line}:{self.column}: error: {self.text}{hint}"
+        return "\n    ".join((told, *self.shown))
 
 
 class TopologyError(SetupError):

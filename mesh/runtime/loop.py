@@ -9,7 +9,7 @@ __all__ = ["loop_factory"]
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's where it is installed, else asyncio's own; for `asyncio.Runner`."""
+    """The loop of uvloop where that is installed, else asyncio's own; for `asyncio.Runner`."""
     try:
         import uvloop
     except ImportError:  # no wheel for this system

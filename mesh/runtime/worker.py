@@ -11,8 +11,11 @@ from mesh.errors import PlacementError
 from mesh.handler import Handler
 from mesh.runtime.balance import balanced
 from mesh.runtime.build import build_node
-from mesh.runtime.executor import Executor, Step
-from mesh.topology.graph import Graph, GraphNode, edge_node
+from mesh.runtime.executor import Executor, Piece
+from mesh.runtime.making import StepMaking, piece_step, rows_named
+from mesh.runtime.shadowing import Shadow
+from mesh.runtime.steps import Step
+from mesh.topology.graph import Graph, GraphNode
 from mesh.topology.placement import Partition, Plan
 from mesh.transports import Endpoint, Limits, Link, Listener, Transport
 from mesh.transports.contract import GRAPH, Description, NodeDescription
@@ -64,6 +67,7 @@ class Worker:
         self._transports = transports
         self._grace_s = grace_s
         self._limits = limits_of(plan.graph)
+        self._steps = StepMaking(plan.graph)
         self._lifetime = AsyncExitStack()
         self._nodes: dict[str, Handler[Any]] = {}
         self.listeners: list[Listener] = []
@@ -94,7 +98,7 @@ class Worker:
             self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime)
         endpoints = [self._node_endpoint(self._graph.node(name)) for name in self._worker.nodes]
         endpoints += [
-            Endpoint(kind=GRAPH, name=partition.name, handler=self._partition(partition))
+            Endpoint(kind=GRAPH, name=partition.name, handler=self._piece(partition))
             for partition in self._plan.partitions
             if partition.worker == self._worker.name and len(partition.nodes) > 1
         ]
@@ -123,49 +127,32 @@ class Worker:
     def _node_endpoint(self, node: GraphNode) -> Endpoint:
         return Endpoint(kind=node.kind, name=node.name, handler=self._nodes[node.name])
 
-    def _node_step(self, node: GraphNode, handler: Handler[Any], needed: set[str]) -> Step:
-        outputs = {name: edge for name in node.gives if (edge := f"{node.name}.{name}") in needed}
-        return Step(
-            name=node.name,
-            node=node.name,
-            handler=handler,
-            inputs=node.inputs,
-            branches=node.branches,
-            outputs=outputs,
-        )
-
-    def _needed(self) -> set[str]:
-        return {*self._graph.outputs.values(), *(edge for node in self._graph.nodes for edge in node.edges)}
-
-    def _partition(self, partition: Partition) -> Executor:
-        """A piece of this worker's nodes as a graph of its own, whose inputs and outputs are called by their edges."""
+    def _piece(self, partition: Partition) -> Piece:
+        steps = [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
         specs = self._graph.edge_specs
-        needed = self._needed()
-        nodes = [self._graph.node(name) for name in partition.nodes]
-        return Executor(
-            [self._node_step(node, self._nodes[node.name], needed) for node in nodes],
-            {edge: specs[edge] for edge in partition.inputs},
-            {edge: edge for edge in partition.outputs},
-            max_message_bytes=self._limits.max_message_bytes,
-        )
+        return Piece(steps, {edge: rows_named(edge, specs[edge]) for edge in partition.inputs}, partition.outputs)
 
     async def _root(self) -> Executor:
         """The whole graph: own nodes by their handlers, other workers' pieces by links."""
-        needed = self._needed()
         steps: list[Step] = []
+        shadows: list[Shadow] = []
         links: dict[str, list[Link]] = {}
         for partition in self._plan.partitions:
-            if partition.worker == self._worker.name:
-                steps += [
-                    self._node_step(self._graph.node(name), self._nodes[name], needed) for name in partition.nodes
-                ]
-                continue
-            if partition.worker not in links:
+            here = partition.worker == self._worker.name
+            if not here and partition.worker not in links:
                 links[partition.worker] = await self._links(partition.worker)
-            steps.append(self._remote(partition, links[partition.worker], needed))
-        return Executor(
-            steps, self._graph.inputs, self._graph.outputs, max_message_bytes=self._limits.max_message_bytes
-        )
+            exit_ = self._graph.node(partition.exit)
+            if exit_.shadows:
+                handler = self._nodes[exit_.name] if here else _dialled(exit_.kind, exit_.name, links[partition.worker])
+                shadows.append(self._steps.shadow(exit_, handler))
+            elif here:
+                steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
+            else:
+                steps.append(self._remote(partition, links[partition.worker]))
+        for shadow in shadows:
+            self._lifetime.push_async_callback(shadow.close)
+        graph = self._graph
+        return Executor(steps, graph.inputs, graph.outputs, branches=self._steps.branches, shadows=shadows)
 
     async def _links(self, worker: str) -> list[Link]:
         links: list[Link] = []
@@ -175,20 +162,16 @@ class Worker:
             links.append(link)
         return links
 
-    def _remote(self, partition: Partition, links: Sequence[Link], needed: set[str]) -> Step:
+    def _remote(self, partition: Partition, links: Sequence[Link]) -> Step:
         if len(partition.nodes) == 1:
             # A single node is called through its own typed service, as any other caller would.
-            node = self._graph.node(partition.nodes[0])
-            handler = balanced([link.handler(node.kind, node.name) for link in links])
-            return self._node_step(node, handler, needed)
-        handler = balanced([link.handler(GRAPH, partition.name) for link in links])
-        return Step(
-            name=partition.name,
-            handler=handler,
-            inputs={edge: edge for edge in partition.inputs},
-            branches={},
-            outputs={edge: edge for edge in partition.outputs},
-        )
+            node = self._graph.node(partition.exit)
+            return self._steps.of(node, _dialled(node.kind, node.name, links))
+        return piece_step(partition, _dialled(GRAPH, partition.name, links))
+
+
+def _dialled(kind: str, name: str, links: Sequence[Link]) -> Handler[Any]:
+    return balanced([link.handler(kind, name) for link in links])
 
 
 def describe(plan: Plan) -> Description:
@@ -209,7 +192,7 @@ def describe(plan: Plan) -> Description:
                 worker=home[node.name],
                 inputs=node.takes or {edge: specs[edge] for edge in node.edges},
                 outputs=node.gives,
-                after=[feed for feed in dict.fromkeys(map(edge_node, node.edges)) if feed],
+                after=node.after,
             )
             for node in graph.nodes
         ],

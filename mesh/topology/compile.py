@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.errors import Problem, TopologyError
+from mesh.topology.flow import FlowTyping
 from mesh.topology.graph import Graph, GraphLimits
 from mesh.topology.load import LayerTypes, load, load_text
 from mesh.topology.nodes import NodeTyping
@@ -65,6 +66,7 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
     wiring = wire(topology, problems)
     typing = NodeTyping(topology, wiring, model_root, problems)
     typing.run()
+    nodes = FlowTyping(topology, wiring, typing, problems).run()
     if wiring.whole and not typing.miswired:
         check_unused(topology, wiring, problems)
     check_placements(topology, problems)
@@ -83,7 +85,7 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
             default_timeout_s=header.limits.default_timeout,
         ),
         inputs=typing.inputs,
-        nodes=tuple(typing.typed.values()),
+        nodes=tuple(nodes),
         outputs=dict(topology.outputs),
     )
     return Compiled(graph=graph, topology=topology)

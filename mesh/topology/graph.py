@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mesh.signature import TensorSpec
 
-__all__ = ["Graph", "GraphLimits", "GraphNode", "LayerSettings", "edge_node"]
+__all__ = ["Graph", "GraphLimits", "GraphNode", "Join", "LayerSettings", "RowsOf", "Share", "edge_node"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,46 @@ class LayerSettings:
 
     name: str
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """How an aggregate waits for its branches, where it does not need them all.
+
+    It runs as soon as `quorum` branches and all of the `required` ones are there, unless it waits for the others as
+    well. A branch that has no rows is not counted.
+    """
+
+    quorum: int
+    """Branches that have to be there, from 1."""
+    required: tuple[str, ...] = ()
+    """Branches without which there is no answer."""
+    waits: bool = False
+    """Wait for the other branches too, though no longer than until the deadline."""
+    deadline_s: float | None = None
+    """Seconds after the request's arrival until which it waits; None where there is no end but the request's."""
+    timeouts_s: dict[str, float] = field(default_factory=dict[str, float])
+    """Branch -> seconds after the request's arrival by which it has to be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One arm of a split: the rows whose number, drawn from what `by` says, falls into its part of 0 to 1."""
+
+    group: str
+    """The split that it is an arm of."""
+    begin: float
+    end: float
+    by: tuple[str, ...]
+    """The edges whose content decides, or one request parameter, `parameters.name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    """The rows that a node gave, or those that it was run on."""
+
+    node: str
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +87,40 @@ class GraphNode:
     """Of the model file, where there is one."""
     version: str = ""
     """Of the node's code, as its author declares it."""
+    when: str = ""
+    """The condition, in its canonical form, that a row has to meet to be run on; empty where there is none."""
+    reads: tuple[str, ...] = ()
+    """The edges that the condition looks at."""
+    share: Share | None = None
+    """Its share of the rows, where it is one arm of a split."""
+    expands: bool = False
+    join: Join | None = None
+    """For an aggregate that does not need every branch: how it waits."""
+    rows_of: tuple[RowsOf, ...] = ()
+    """For an aggregate: it answers the rows that are in all of these; every row of the request where empty."""
+    needs: str | tuple[str, ...] = "every"
+    """For an aggregate: the branches that a row needs to be answered (see `mesh.node.Needs`)."""
+    gathers: bool = False
+    """For an aggregate: its branches were made of the rows that it answers."""
+    shadows: str = ""
+    """The node that it is compared with, where it gives nothing to anybody."""
 
     @property
     def edges(self) -> list[str]:
-        """Every edge that feeds it, once each."""
+        """Every edge that feeds it or its condition, or that it is compared with, once each."""
         inside = [edge for branch in self.branches.values() for edge in branch.values()]
-        return list(dict.fromkeys([*self.inputs.values(), *inside]))
+        return list(dict.fromkeys([*self.inputs.values(), *inside, *self.reads, *self.compared]))
+
+    @property
+    def compared(self) -> list[str]:
+        """Of a shadow: the edges that it is compared with."""
+        return [f"{self.shadows}.{tensor}" for tensor in self.gives] if self.shadows else []
 
     @property
     def after(self) -> list[str]:
-        """The nodes that feed it, once each."""
-        return list(dict.fromkeys(node for node in map(edge_node, self.edges) if node))
+        """The nodes that have to end before it, once each."""
+        rows_of = [one.node for one in self.rows_of]
+        return list(dict.fromkeys(node for node in [*map(edge_node, self.edges), *rows_of] if node))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +188,10 @@ class Graph:
                     # A list, because their order may decide, and the keys of a mapping are sorted.
                     "branches": list(node.branches.items()),
                     "layers": [[layer.name, layer.settings] for layer in node.layers],
+                    "when": node.when,
+                    "share": None if node.share is None else asdict(node.share),
+                    "join": None if node.join is None else asdict(node.join),
+                    "shadows": node.shadows,
                     "model": node.digest,
                     "version": node.version,
                 }

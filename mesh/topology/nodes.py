@@ -48,6 +48,8 @@ class NodeTyping:
         """The type of each input of the graph."""
         self.typed: dict[str, GraphNode] = {}
         """The nodes of which it is known what they give, each after those that feed it."""
+        self.doubtful = self._doubtful
+        """The nodes that are wrong, or fed by one that is."""
         self.miswired = False
         """Whether a node takes other inputs than it is given; then it is not known what else is needed."""
 
@@ -198,7 +200,11 @@ class NodeTyping:
             for entry in part.layers
             for layer, settings in entry.items()
         ]
-        told = {"digest": digest_of(node), "version": version_of(node)} if node is not None else {}
+        told: dict[str, Any] = {"expands": cls.expands}
+        if node is not None:
+            told |= {"digest": digest_of(node), "version": version_of(node)}
+        if isinstance(node, Aggregate):
+            told |= {"needs": node.needs, "gathers": node.gathers}
         common: dict[str, Any] = {"inputs": {}, "takes": {}, **told, **found}
         return GraphNode(
             name=name,

@@ -1,9 +1,11 @@
 """`Graph` and a placement to a `Plan`: who runs what, and in which pieces.
 
 A placement says only which worker holds which node; any assignment is legal. The planner cuts each worker's nodes into
-partitions, pieces that can each be called once: the phase of a node is the number of changes of worker on the longest
-path that leads to it, and a partition is (worker, phase). An edge inside a partition stays in one process; every other
-edge leads to a later phase; so partitions never form a cycle.
+partitions, pieces that can each be called once. A partition has one exit: the node whose outputs leave it. A node is
+with another in one partition if all that it gives goes to nodes of that partition, so every path that leaves a
+partition leads through its exit, and partitions never form a cycle. An aggregate that need not wait for all of its
+branches is a partition by itself, and each of its branches ends one: whoever waits for them sees each as it ends, and
+can do without.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.errors import PlacementError, Problem
-from mesh.topology.graph import Graph, edge_node
+from mesh.topology.graph import Graph, GraphNode, edge_node
 from mesh.topology.load import GATEWAY
 from mesh.topology.source import Path, closest, did_you_mean, named, shown
 from mesh.topology.spec import Topology, WorkerFile
@@ -36,18 +38,24 @@ class Partition:
     """A piece of one worker's nodes that is called as one."""
 
     worker: str
-    phase: int
     nodes: tuple[str, ...]
-    """Each after those that feed it."""
+    """Each after those that feed it; the last is the exit."""
     inputs: tuple[str, ...]
     """Edges that come from outside."""
     outputs: tuple[str, ...]
-    """Edges that are needed outside."""
+    """Edges of the exit that are needed outside."""
+    rows_of: tuple[str, ...] = ()
+    """Nodes outside whose rows are needed, though perhaps no edge of them is."""
+
+    @property
+    def exit(self) -> str:
+        """The node whose outputs leave the partition."""
+        return self.nodes[-1]
 
     @property
     def name(self) -> str:
-        """What the partition is called by: `worker/phase`."""
-        return f"{self.worker}/{self.phase}"
+        """What the partition is called by: `worker/exit`."""
+        return f"{self.worker}/{self.exit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,35 +112,46 @@ def plan_of(graph: Graph, topology: Topology, placement: str) -> Plan:
 
 def _cut(graph: Graph, workers: tuple[Worker, ...]) -> tuple[Partition, ...]:
     home = {node: worker.name for worker in workers for node in worker.nodes}
-    phases: dict[str, int] = {}
-    pieces: dict[tuple[int, str], list[str]] = {}
+    exits = _exits(graph, home)
+    pieces: dict[str, list[GraphNode]] = {}
     for node in graph.nodes:
-        phase = max((phases[feed] + (home[feed] != home[node.name]) for feed in node.after), default=0)
-        phases[node.name] = phase
-        pieces.setdefault((phase, home[node.name]), []).append(node.name)
-    piece_of = {name: piece for piece, names in pieces.items() for name in names}
-    inputs: dict[tuple[int, str], dict[str, None]] = {piece: {} for piece in pieces}
-    outputs: dict[tuple[int, str], dict[str, None]] = {piece: {} for piece in pieces}
-    needed = [(edge, None) for edge in graph.outputs.values()]
-    needed += [(edge, piece_of[node.name]) for node in graph.nodes for edge in node.edges]
-    for edge, taker in needed:
-        giver = piece_of.get(edge_node(edge))
-        if giver == taker:
-            continue
-        if taker is not None:
-            inputs[taker][edge] = None
-        if giver is not None:
-            outputs[giver][edge] = None
-    return tuple(
-        Partition(
-            worker=piece[1],
-            phase=piece[0],
-            nodes=tuple(pieces[piece]),
-            inputs=tuple(inputs[piece]),
-            outputs=tuple(outputs[piece]),
+        pieces.setdefault(exits[node.name], []).append(node)
+    needed = set(graph.outputs.values())
+    needed |= {edge for node in graph.nodes for edge in node.edges if exits.get(edge_node(edge)) != exits[node.name]}
+    order = {node.name: index for index, node in enumerate(graph.nodes)}
+    partitions: list[Partition] = []
+    for name in sorted(pieces, key=order.__getitem__):
+        inside = {node.name for node in pieces[name]}
+        edges = [edge for node in pieces[name] for edge in node.edges if edge_node(edge) not in inside]
+        rows_of = [one.node for node in pieces[name] for one in node.rows_of if one.node not in inside]
+        outputs = [f"{name}.{tensor}" for tensor in graph.node(name).gives if f"{name}.{tensor}" in needed]
+        partitions.append(
+            Partition(
+                worker=home[name],
+                nodes=tuple(node.name for node in pieces[name]),
+                inputs=tuple(dict.fromkeys(edges)),
+                outputs=tuple(outputs),
+                rows_of=tuple(dict.fromkeys(rows_of)),
+            )
         )
-        for piece in sorted(pieces, key=lambda piece: piece[0])
-    )
+    return tuple(partitions)
+
+
+def _exits(graph: Graph, home: Mapping[str, str]) -> dict[str, str]:
+    """Node -> the exit of its partition."""
+    takers: dict[str, list[GraphNode]] = {node.name: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for feed in node.after:
+            takers[feed].append(node)
+    leaves = {edge_node(edge) for edge in graph.outputs.values()}
+    exits: dict[str, str] = {}
+    for node in reversed(graph.nodes):
+        ahead = {exits[taker.name] for taker in takers[node.name]}
+        alone = node.join is not None or any(taker.join is not None for taker in takers[node.name])
+        first = next(iter(ahead), node.name)
+        joins = len(ahead) == 1 and home[first] == home[node.name] and node.name not in leaves and not alone
+        exits[node.name] = first if joins else node.name
+    return exits
 
 
 def check_placements(topology: Topology, problems: list[Problem]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -78,6 +78,8 @@ class Source:
     """Line and column, from 1, at which a value begins."""
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
     """Line and column, from 1, at which a value's key begins."""
+    texts: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
+    """Line and column, from 1, of the first character of a text that stands in one line as it is."""
     problems: list[Problem] = field(default_factory=list[Problem])
     """Mistakes that leave the values readable: of a key that comes twice, the first counts."""
     _compared: int = 0
@@ -94,6 +96,12 @@ class Source:
                 return Problem(self.file, 1, 1, text, hint)
             # What is missing is told at the key of what should hold it.
             path, at_key = path[:-1], True
+
+    def problem_within(self, path: Path, start: int, text: str, hint: str, shown: tuple[str, ...]) -> Problem:
+        """A mistake within a text, from its character `start`."""
+        whole = self.problem(path, text, hint)
+        line, column = self.texts.get(path, (whole.line, whole.column))
+        return replace(whole, line=line, column=column + (start if path in self.texts else 0), shown=shown)
 
     def near(self, word: str, known: Iterable[str]) -> str:
         """`did_you_mean`, as long as the file has not asked too often: a thousand words, each among a thousand."""
@@ -217,6 +225,10 @@ def _construct(node: yaml.Node, path: Path, source: Source, problems: list[Probl
         case "int" | "float" as kind:
             return _number(node.value, kind, path, source, problems)
         case _:
+            begin, end = node.start_mark, node.end_mark
+            around = end.column - begin.column - len(node.value)
+            if begin.line == end.line and around == (2 if getattr(node, "style", None) in ("'", '"') else 0):
+                source.texts[path] = (begin.line + 1, begin.column + 1 + around // 2)
             return node.value
 
 

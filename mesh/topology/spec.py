@@ -31,10 +31,12 @@ __all__ = [
     "STAND_INS",
     "HeaderFile",
     "InputFile",
+    "JoinFile",
     "LimitsFile",
     "Name",
     "NodeFile",
     "Reference",
+    "SplitFile",
     "Topology",
     "WorkerFile",
 ]
@@ -79,6 +81,7 @@ Address = Annotated[
 """`grpc://host:port` or `unix:/absolute/path`."""
 
 
+MAX_BRANCHES = 1024
 MAX_SIZE = 1 << 40
 """Most that one dimension may be."""
 
@@ -142,6 +145,45 @@ def _form(value: object) -> str | None:
     return "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else None
 
 
+class SplitFile(Part):
+    """One arm of a split: a share of the rows."""
+
+    group: Annotated[Name, Field(description="The split that it is an arm of; its arms share all rows.")]
+    weight: Annotated[float, Field(gt=0, le=100, description="Per cent of the rows; those of a group sum to 100.")]
+    by: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="What decides: parameters.NAME, or an edge; the content of its inputs if left out.",
+        ),
+    ] = None
+
+
+class JoinFile(Part):
+    """How an aggregate waits for its branches, where it does not need them all."""
+
+    quorum: Annotated[int | None, Field(ge=1, le=MAX_BRANCHES, description="Branches that have to be there.")] = None
+    required: Annotated[
+        list[NodeName] | None,
+        Field(description="Branches without which there is no answer; all, unless quorum or deadline is given."),
+    ] = None
+    deadline: Annotated[
+        Duration | None,
+        Field(
+            gt=0, le=86400, description="From the request's arrival, how long to wait for more than has to be there."
+        ),
+    ] = None
+    timeouts: Annotated[
+        dict[NodeName, Annotated[Duration, Field(gt=0, le=86400)]],
+        Field(description="By branch, from the request's arrival, by when it has to be there."),
+    ] = {}
+
+
+def _join_form(value: object) -> str | None:
+    return "mapping" if isinstance(value, dict | JoinFile) else "text" if isinstance(value, str) else None
+
+
 class NodeFile(Part):
     """One node."""
 
@@ -160,6 +202,28 @@ class NodeFile(Part):
             description="By tensor what feeds it, as node.tensor or a graph input; for an aggregate a list of nodes."
         ),
     ]
+    when: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="A condition, row by row: it runs on those for which it holds. See docs/expressions.md.",
+        ),
+    ] = None
+    split: Annotated[SplitFile | None, Field(description="It runs on its share of the rows only.")] = None
+    shadow: Annotated[
+        NodeName | None,
+        Field(description="It runs beside the node of this name, is compared with it, and never waited for."),
+    ] = None
+    join: Annotated[
+        Annotated[JoinFile, Tag("mapping")] | Annotated[Literal["all", "first"], Tag("text")],
+        Discriminator(
+            _join_form,
+            custom_error_type="join_form",
+            custom_error_message="has to be all, first, or a mapping such as {quorum: 2}",
+        ),
+        Field(description="For an aggregate: how it waits for its branches."),
+    ] = "all"
     layers: Annotated[
         list[dict[str, Any]], Field(max_length=8, description="What wraps it, outermost first; one key each.")
     ] = []

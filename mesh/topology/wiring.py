@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.errors import Problem
-from mesh.topology.graph import edge_node
+from mesh.topology.expressions import Expression
+from mesh.topology.flow_parts import PARAMETERS, expressions_of, shares_of
+from mesh.topology.graph import Share, edge_node
 from mesh.topology.order import find_cycles, in_order
 from mesh.topology.source import Path, shown
 from mesh.topology.spec import NodeFile, Topology
@@ -25,6 +27,10 @@ class Wiring:
     """Nodes with an input that leads nowhere, and nodes on a cycle."""
     whole: bool
     """Whether all of it is as it was meant; else it tells nothing of what is needed."""
+    conditions: dict[str, Expression]
+    """Node -> its condition, where it can be read."""
+    shares: dict[str, Share]
+    """Node -> its share of the rows, where it is an arm of a split that is whole."""
 
 
 def wire(topology: Topology, problems: list[Problem]) -> Wiring:
@@ -32,7 +38,10 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
     references = _References(topology, problems)
     astray = {name for name, node in topology.nodes.items() if not references.of_node(name, node)}
     outputs = [references.of_output(name, edge) for name, edge in topology.outputs.items()]
-    feeds = {name: _feeds(node, topology) for name, node in topology.nodes.items()}
+    conditions = expressions_of(topology, problems)
+    shares = shares_of(topology, problems)
+    reads = {name: [*_read(shares.get(name)), *_condition(conditions.get(name))] for name in topology.nodes}
+    feeds = {name: _feeds(node, reads[name], topology) for name, node in topology.nodes.items()}
     order = in_order(feeds)
     behind = set(feeds).difference(order)
     place = {name: index for index, name in enumerate(feeds)}
@@ -50,18 +59,30 @@ def wire(topology: Topology, problems: list[Problem]) -> Wiring:
         order=[*order, *(name for name in feeds if name in behind)],
         astray=astray,
         whole=all(outputs) and not astray and not any(map(_is_wiring, topology.wrong)),
+        conditions=conditions,
+        shares=shares,
     )
 
 
-def _feeds(node: NodeFile, topology: Topology) -> list[str]:
+def _read(share: Share | None) -> tuple[str, ...]:
+    return () if share is None or share.by[0].startswith(PARAMETERS) else share.by
+
+
+def _condition(expression: Expression | None) -> tuple[str, ...]:
+    return () if expression is None else expression.edges
+
+
+def _feeds(node: NodeFile, reads: list[str], topology: Topology) -> list[str]:
     edges = node.inputs
-    names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else edges
+    names = [edge_node(edge) for edge in edges.values()] if isinstance(edges, dict) else list(edges)
+    names += map(edge_node, reads)
+    names += [node.shadow] if node.shadow else []
     # The empty text stands for an input of the graph, and may be what a wrong file calls a node.
     return [name for name in dict.fromkeys(names) if name and name in topology.nodes]
 
 
 def _is_wiring(wrong: Path) -> bool:
-    return wrong[0] in ("nodes", "outputs") and (len(wrong) <= 2 or wrong[2] == "inputs")
+    return wrong[0] in ("nodes", "outputs") and (len(wrong) <= 2 or wrong[2] in ("inputs", "when", "split", "shadow"))
 
 
 class _References:
@@ -140,6 +161,7 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
     """Every node leads to an output, and every input to a node. Only for a wiring that is whole."""
     needed: set[str] = set()
     frontier = [edge_node(edge) for edge in topology.outputs.values()]
+    frontier += [name for name, node in topology.nodes.items() if node.shadow]
     while frontier:
         name = frontier.pop()
         if name not in needed:
@@ -151,6 +173,8 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
             hint = "name a tensor of it under `outputs`, or as an input of another node, or take it out"
             problems.append(topology.source.problem(("nodes", name), text, hint, at_key=True))
     taken = {edge for node in topology.nodes.values() if isinstance(node.inputs, dict) for edge in node.inputs.values()}
+    taken |= {edge for condition in wiring.conditions.values() for edge in condition.edges}
+    taken |= {edge for share in wiring.shares.values() for edge in share.by}
     for name in topology.inputs:
         if name not in taken:
             text = f"input {name!r} feeds no node"

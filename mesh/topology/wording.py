@@ -142,7 +142,7 @@ def _told(one: ErrorDetails, steps: Path, label: str, model: type[BaseModel] | N
         case kind if kind in bounds:
             word, key = bounds[kind]
             return Complaint(steps, f"{label!r} has to be {word} {_bound(given, context[key])}, not {shown(given)}")
-        case "inputs_form":
+        case "inputs_form" | "join_form":
             return Complaint(steps, f"{label!r} {one['msg']}, not {shown(given)}")
         case _:
             text = one["msg"].replace("Input should be", "has to be", 1)

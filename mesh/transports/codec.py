@@ -44,8 +44,10 @@ MAX_TENSORS = 1024
 """Tensors of one message."""
 MAX_AXES = 32
 """Axes of one tensor; numpy itself stops at 64."""
+MAX_TENSOR_NAME = 208
+"""Characters of a tensor's name: a node's (63), a dot, a signature's tensor (128), or what tells of a node's rows."""
 MAX_NAME = 128
-"""Characters of a tensor's or parameter's name, and of a request id."""
+"""Characters of a parameter's name, and of a request id."""
 _MAX_SIZE = 1 << 40
 _BY_NUMBER = {datatype.number: datatype for datatype in DATATYPES.values()}
 _WIRE_DTYPES = {
@@ -96,9 +98,9 @@ def collect_tensors(found: Iterable[tuple[tensor_pb2.Tensor, bytes | memoryview]
         if len(arrays) == MAX_TENSORS:
             raise InvalidInput(f"more than {MAX_TENSORS} tensors in one message")
         name = message.name
-        if name in arrays or not name or len(name) > MAX_NAME:
-            problem = "comes twice" if name in arrays else f"needs a name of 1 to {MAX_NAME} characters"
-            raise InvalidInput(f"tensor {name[:MAX_NAME]!r} {problem}", tensor=name[:MAX_NAME])
+        if name in arrays or not name or len(name) > MAX_TENSOR_NAME:
+            problem = "comes twice" if name in arrays else f"needs a name of 1 to {MAX_TENSOR_NAME} characters"
+            raise InvalidInput(f"tensor {name[:MAX_TENSOR_NAME]!r} {problem}", tensor=name[:MAX_TENSOR_NAME])
         arrays[name] = _decode(name, message, data)
     return Tensors.trusted(arrays)
 

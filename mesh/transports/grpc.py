@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import grpc
@@ -21,13 +21,20 @@ from mesh.errors import PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission, check_request
-from mesh.transports.codec import decode_report, encode_branch, encode_options
+from mesh.transports.codec import (
+    decode_report,
+    decode_sources,
+    decode_tensors,
+    encode_branch,
+    encode_options,
+    encode_tensors,
+)
 from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_named
 from mesh.transports.description import decode_description
 from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
 from mesh.transports.servicers import SERVICES, add_servicers
-from mesh.transports.status import encode_error, error_of_call
+from mesh.transports.status import decode_error, encode_error, error_of_call
 from mesh.v1 import (
     aggregate_service_pb2,
     graph_service_pb2,
@@ -188,6 +195,40 @@ class GrpcLink:
         if context.timings is not None:
             context.timings.extend(decode_report(report, time.perf_counter() - started))
         return outputs
+
+    async def stream(
+        self, graph: str, request: Tensors, context: Context
+    ) -> AsyncGenerator[tuple[str, Tensors | RequestError]]:
+        """What a graph gives as it comes: (node, what it gives or why it gives nothing). See `GraphHandler.stream`.
+
+        Raises:
+            RequestError: The call as a whole failed.
+        """
+        stub = graph_service_pb2_grpc.GraphServiceStub(self._channel)
+        remaining_s = context.remaining_s()
+        timeout_s = self._limits.default_timeout_s if remaining_s is None else remaining_s
+        run = graph_service_pb2.RunRequest(graph=graph, inputs=encode_tensors(request), options=encode_options(context))
+        started = time.perf_counter()
+        call: Any = stub.RunStream(graph_service_pb2.RunStreamRequest(request=run), timeout=timeout_s)
+        try:
+            async for event in call:
+                match event.WhichOneof("event"):
+                    case "outputs":
+                        tensors = decode_tensors(event.outputs.outputs)
+                        if event.outputs.HasField("sources"):
+                            tensors = decode_sources(tensors, event.outputs.sources)
+                        yield event.outputs.node, tensors
+                    case "error":
+                        error = decode_error(event.error)
+                        yield error.node, error
+                    case _:
+                        if context.timings is not None:
+                            elapsed_s = time.perf_counter() - started
+                            context.timings.extend(decode_report(event.finished.report, elapsed_s))
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from None
+        finally:
+            call.cancel()
 
     async def describe(self, graph: str = "", timeout_s: float = 5.0) -> Description:
         """What the far graph takes, gives and is made of; an empty name means the gateway's whole graph.

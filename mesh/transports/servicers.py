@@ -192,6 +192,8 @@ def _event(node: str, result: Tensors | RequestError) -> graph_service_pb2.RunSt
     if isinstance(result, RequestError):
         return graph_service_pb2.RunStreamResponse(error=encode_error(result))
     outputs = graph_service_pb2.NodeOutputs(node=node, outputs=encode_tensors(result))
+    if result.sources is not None:
+        outputs.sources.CopyFrom(encode_sources(result.sources))
     return graph_service_pb2.RunStreamResponse(outputs=outputs)
 
 

@@ -115,27 +115,33 @@ Global___RunStreamRequest: _TypeAlias = RunStreamRequest  # noqa: Y015
 
 @_typing.final
 class NodeOutputs(_message.Message):
-    """The outputs of the graph that one node gives."""
+    """What one node gives: a branch of the join that the graph ends in, or outputs of the graph."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
-    """The node they come from."""
+    """The node it comes from."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
-        """Outputs of the graph, by their names in the graph."""
+        """Outputs of the graph by their names in the graph; what a branch gives by the names that its node has for it."""
+
+    @_builtins.property
+    def sources(self) -> _tensor_pb2.Sources:
+        """Of a branch that ran on some rows only: which rows of the request those are. Unset where it ran on every row."""
 
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         outputs: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
+        sources: _tensor_pb2.Sources | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "outputs", b"outputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "outputs", b"outputs", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,7 +190,7 @@ class RunStreamResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _error_pb2.ErrorDetail:
-        """A node failed; outputs that need it will not come."""
+        """A node failed. Outputs that cannot do without it will not come: then this is the last event before the end."""
 
     @_builtins.property
     def finished(self) -> Global___RunFinished:

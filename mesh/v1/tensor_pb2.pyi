@@ -105,7 +105,7 @@ class Tensor(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     PADDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in the node's signature, at most 128 characters, unique within a list of tensors."""
+    """Its name in the node's signature, at most 208 characters, unique within a list of tensors."""
     datatype: Global___Datatype.ValueType
     """How its elements are stored."""
     data: _builtins.bytes

@@ -56,7 +56,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             {
                 "name": partition.name,
                 "worker": partition.worker,
-                "phase": partition.phase,
+                "exit": partition.exit,
                 "nodes": list(partition.nodes),
                 "inputs": list(partition.inputs),
                 "outputs": list(partition.outputs),

@@ -52,7 +52,7 @@ def fused(graph: Graph) -> Plan:
     names = tuple(node.name for node in graph.nodes)
     gateway = Worker(name="gateway", nodes=names)
     partition = Partition(
-        worker="gateway", phase=0, nodes=names, inputs=tuple(graph.inputs), outputs=tuple(graph.outputs.values())
+        worker="gateway", nodes=names, inputs=tuple(graph.inputs), outputs=tuple(graph.outputs.values())
     )
     return Plan(graph=graph, placement="fused", workers=(gateway,), partitions=(partition,))
 
@@ -98,17 +98,11 @@ TWO = Plan(
         Worker(name="heavy", nodes=("large",), address="grpc://10.0.0.2:7001", replicas=2),
     ),
     partitions=(
+        Partition(worker="front", nodes=("scale",), inputs=("image",), outputs=("scale.x",)),
+        Partition(worker="front", nodes=("small",), inputs=("scale.x",), outputs=("small.label", "small.p")),
+        Partition(worker="heavy", nodes=("large",), inputs=("scale.x",), outputs=("large.label", "large.p")),
         Partition(
             worker="front",
-            phase=0,
-            nodes=("scale", "small"),
-            inputs=("image",),
-            outputs=("scale.x", "small.label", "small.p"),
-        ),
-        Partition(worker="heavy", phase=1, nodes=("large",), inputs=("scale.x",), outputs=("large.label", "large.p")),
-        Partition(
-            worker="front",
-            phase=2,
             nodes=("answer",),
             inputs=("small.label", "small.p", "large.label", "large.p"),
             outputs=("answer.label",),

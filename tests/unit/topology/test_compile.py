@@ -100,11 +100,11 @@ def test_a_file_of_a_thousand_nodes_is_compiled_as_a_small_one_is() -> None:
     assert made.graph.node("n999").inputs == {"x": "n989.x"}
     assert all(str(node.takes["x"]) == str(node.gives["x"]) == "FP32[rows, 64]" for node in made.graph.nodes)
     plan = made.plan("chains")
-    assert [(piece.worker, piece.phase, len(piece.nodes)) for piece in plan.partitions] == [
-        (f"w{chain}", 0, count // chains) for chain in range(chains)
+    assert [(piece.worker, piece.exit, len(piece.nodes)) for piece in plan.partitions] == [
+        (f"w{chain}", f"n{count - chains + chain}", count // chains) for chain in range(chains)
     ]
     assert len(made.plan("processes").partitions) == count
-    assert len(made.plan("fused").partitions) == 1
+    assert len(made.plan("fused").partitions) == chains
 
 
 def test_a_mistake_in_each_of_a_thousand_nodes_is_told_a_thousand_times() -> None:

@@ -199,7 +199,11 @@ def test_all_that_an_input_lacks_is_told() -> None:
         (WITH, "    with: [16]\n", "8:11: 'with' has to be a mapping, not [16]"),
         (WITH, "    with:\n", "8:10: 'with' has to be a mapping, not nothing"),
         (WITH, "    wiht: {divide_by: 16}\n", "8:5: 'wiht' is not taken here (did you mean 'with'?)"),
-        (WITH, f"{WITH}    zzz: 1\n", "9:5: 'zzz' is not taken here (there is: uses, with, inputs, layers)"),
+        (
+            WITH,
+            f"{WITH}    zzz: 1\n",
+            "9:5: 'zzz' is not taken here (there is: uses, with, inputs, when, split, shadow, join, layers)",
+        ),
         (LAYERS_OF_SMALL, "    layers: batch\n", "13:13: 'layers' has to be a list, not 'batch'"),
         (LAYERS_OF_SMALL, "    layers: {batch: {}}\n", "13:13: 'layers' has to be a list, not {'batch': {}}"),
         (QUEUE, "      - queue:\n" * 8, "14:7: 'layers' may have at most 8 entries, not 9"),

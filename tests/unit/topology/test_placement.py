@@ -180,13 +180,20 @@ def test_addresses_may_be_side_by_side() -> None:
 # Plans.
 
 
-def test_fused_is_one_worker_and_one_piece() -> None:
+def test_fused_is_one_worker_with_a_piece_for_each_node_whose_outputs_leave_it() -> None:
     plan = compiled(GOOD).plan("fused")
     names = ("scale", "small", "large", "answer")
     assert plan.workers == (Worker(name="gateway", nodes=names),)
     assert plan.gateway.name == "gateway"
     assert plan.partitions == (
-        Partition(worker="gateway", phase=0, nodes=names, inputs=("image",), outputs=("answer.label", "small.p")),
+        Partition(worker="gateway", nodes=("scale",), inputs=("image",), outputs=("scale.x",)),
+        Partition(worker="gateway", nodes=("small",), inputs=("scale.x",), outputs=("small.label", "small.p")),
+        Partition(
+            worker="gateway",
+            nodes=("large", "answer"),
+            inputs=("scale.x", "small.label", "small.p"),
+            outputs=("answer.label",),
+        ),
     )
 
 
@@ -197,10 +204,10 @@ def test_processes_is_a_worker_for_each_node_behind_a_gateway_without() -> None:
         *(Worker(name=name, nodes=(name,)) for name in ("scale", "small", "large", "answer")),
     )
     assert [(piece.name, piece.nodes, piece.inputs, piece.outputs) for piece in plan.partitions] == [
-        ("scale/0", ("scale",), ("image",), ("scale.x",)),
-        ("small/1", ("small",), ("scale.x",), ("small.p", "small.label")),
-        ("large/1", ("large",), ("scale.x",), ("large.label", "large.p")),
-        ("answer/2", ("answer",), ("small.label", "small.p", "large.label", "large.p"), ("answer.label",)),
+        ("scale/scale", ("scale",), ("image",), ("scale.x",)),
+        ("small/small", ("small",), ("scale.x",), ("small.label", "small.p")),
+        ("large/large", ("large",), ("scale.x",), ("large.label", "large.p")),
+        ("answer/answer", ("answer",), ("small.label", "small.p", "large.label", "large.p"), ("answer.label",)),
     ]
 
 
@@ -211,9 +218,10 @@ def test_a_placement_of_the_file_is_cut_where_the_flow_leaves_a_worker_and_comes
         Worker(name="heavy", nodes=("large",), address="grpc://127.0.0.1:7001", replicas=2),
     )
     assert [(piece.name, piece.nodes, piece.inputs, piece.outputs) for piece in plan.partitions] == [
-        ("front/0", ("scale", "small"), ("image",), ("small.p", "scale.x", "small.label")),
-        ("heavy/1", ("large",), ("scale.x",), ("large.label", "large.p")),
-        ("front/2", ("answer",), ("small.label", "small.p", "large.label", "large.p"), ("answer.label",)),
+        ("front/scale", ("scale",), ("image",), ("scale.x",)),
+        ("front/small", ("small",), ("scale.x",), ("small.label", "small.p")),
+        ("heavy/large", ("large",), ("scale.x",), ("large.label", "large.p")),
+        ("front/answer", ("answer",), ("small.label", "small.p", "large.label", "large.p"), ("answer.label",)),
     ]
 
 
@@ -316,12 +324,14 @@ def test_nothing_crosses_a_link_that_nobody_beyond_it_needs(plan: Plan) -> None:
 
 
 @given(plans())
-def test_a_phase_is_the_number_of_changes_of_worker_on_the_longest_way(plan: Plan) -> None:
+def test_what_leaves_a_piece_leaves_it_from_its_exit_and_no_piece_could_be_larger(plan: Plan) -> None:
     home = {name: piece for piece in plan.partitions for name in piece.nodes}
-
-    def changes(name: str) -> int:
-        feeds = plan.graph.node(name).after
-        return max((changes(feed) + (home[feed].worker != home[name].worker) for feed in feeds), default=0)
-
-    assert all(home[node.name].phase == changes(node.name) for node in plan.graph.nodes)
-    assert [piece.phase for piece in plan.partitions] == sorted(piece.phase for piece in plan.partitions)
+    takers = {name: [node.name for node in plan.graph.nodes if name in node.after] for name in home}
+    leaving = {edge_node(edge) for edge in plan.graph.outputs.values()}
+    for piece in plan.partitions:
+        assert {edge_node(edge) for edge in piece.outputs} <= {piece.exit}
+        for name in piece.nodes[:-1]:
+            assert name not in leaving
+            assert {home[taker].name for taker in takers[name]} == {piece.name}
+        ahead = {home[taker].name: home[taker].worker for taker in takers[piece.exit]}
+        assert piece.exit in leaving or len(ahead) != 1 or set(ahead.values()) != {piece.worker}

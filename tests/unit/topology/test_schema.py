@@ -190,7 +190,8 @@ def test_a_default_is_written_as_a_file_would_have_it() -> None:
     for name, definition in SCHEMA["$defs"].items():
         for path, inside in parts(definition, name):
             if "default" in inside:
-                assert Draft202012Validator(inside).is_valid(inside["default"]), path
+                whole = {**inside, "$defs": SCHEMA["$defs"]}
+                assert Draft202012Validator(whole).is_valid(inside["default"]), path
     assert SCHEMA["$defs"]["LimitsFile"]["properties"]["max_message"]["default"] == "64MiB"
     assert SCHEMA["$defs"]["LimitsFile"]["properties"]["default_timeout"]["default"] == "30s"
 

@@ -17,6 +17,7 @@ from mesh.testing import ManualClock
 from mesh.transports.codec import (
     MAX_AXES,
     MAX_NAME,
+    MAX_TENSOR_NAME,
     MAX_TENSORS,
     context_of,
     decode_report,
@@ -75,7 +76,7 @@ def lengths(*sizes: int) -> bytes:
 
 HOSTILE: Mapping[str, tuple[list[Any], str]] = {
     "no name": ([tensor(name="", shape=[0])], "needs a name"),
-    "a long name": ([tensor(name="n" * (MAX_NAME + 1), shape=[0])], "needs a name of 1 to 128"),
+    "a long name": ([tensor(name="n" * (MAX_TENSOR_NAME + 1), shape=[0])], "needs a name of 1 to 208"),
     "a name twice": ([tensor(shape=[0]), tensor(shape=[0])], "comes twice"),
     "no datatype": ([raw(0)], "no datatype that is known"),
     "an unknown datatype": ([raw(99)], "no datatype that is known"),
@@ -114,7 +115,9 @@ def test_hostile_tensors_are_refused_in_words(case: str) -> None:
     messages, words = HOSTILE[case]
     with pytest.raises(InvalidInput, match=words) as caught:
         decode_tensors(messages)
-    assert caught.value.tensor == ("" if case in ("no name", "too many tensors") else messages[0].name[:MAX_NAME])
+    assert caught.value.tensor == (
+        "" if case in ("no name", "too many tensors") else messages[0].name[:MAX_TENSOR_NAME]
+    )
 
 
 def test_as_many_tensors_and_axes_as_are_allowed_are_read() -> None:

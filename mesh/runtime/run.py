@@ -1,0 +1,211 @@
+"""`Run`: one request through a graph whose steps run side by side.
+
+Each step is a task while it waits. A step that fails takes those with it that cannot do without it; the request fails
+when an output of the graph is among them. A step that nobody waits for any more is cancelled: what feeds a join that
+has run already, and what feeds only a step that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mesh.context import Timer
+from mesh.errors import DeadlineExceeded, RequestError
+from mesh.runtime.joining import Joining, Verdict
+from mesh.runtime.program import Program
+from mesh.runtime.state import State
+from mesh.topology.graph import Join
+
+__all__ = ["Ended", "Run"]
+
+Ended = Callable[[int, RequestError | None], object]
+"""Told of each step that ends: its number, and why it gives nothing if so."""
+
+
+class Run:
+    """One request.
+
+    Args:
+        program: What to run.
+        state: The request; filled as it runs.
+        ended: Told of each step that ends, in the order in which they do.
+    """
+
+    def __init__(self, program: Program, state: State, ended: Ended | None = None) -> None:
+        self._program = program
+        self._state = state
+        self._told = ended
+        self._missing = list(program.missing)
+        self._holders = list(program.holders)
+        self._unanswered = len(program.gives)
+        self._done: set[int] = set()
+        """Steps that ended, or that nobody waits for any more."""
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._ready: list[int] = []
+        self._timers: list[Timer] = []
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._joinings = {index: Joining(policy, branches) for index, policy, branches in program.joins}
+
+    async def __call__(self) -> None:
+        """Run to the end; nothing is left running.
+
+        Raises:
+            RequestError: The first thing that went wrong and that an output could not do without.
+        """
+        try:
+            for index, policy, _ in self._program.joins:
+                self._set_timers(index, policy)
+            self._start(list(self._program.first))
+            await self._over
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+            if left := list(self._tasks.values()):
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left)
+            if self._over.done() and not self._over.cancelled():
+                self._over.exception()  # a caller that was cancelled does not ask for it
+
+    def _set_timers(self, index: int, policy: Join) -> None:
+        clock = self._state.context.clock
+        arrived = clock.now()
+        if policy.deadline_s is not None:
+            self._timers.append(clock.call_at(arrived + policy.deadline_s, partial(self._due, index)))
+        for branch, timeout_s in policy.timeouts_s.items():
+            self._timers.append(clock.call_at(arrived + timeout_s, partial(self._too_late, index, branch)))
+
+    # Steps that can run.
+
+    def _start(self, ready: list[int]) -> None:
+        for index in ready:
+            if index not in self._done:
+                self._tasks[index] = asyncio.ensure_future(self._follow(index))
+
+    def _taken_ready(self) -> list[int]:
+        ready, self._ready = self._ready, []
+        return [index for index in ready if index not in self._done]
+
+    async def _follow(self, index: int) -> None:
+        """Run a step, then one that it made ready; the others get tasks of their own."""
+        while True:
+            error: RequestError | None = None
+            try:
+                await self._program.steps[index].run(self._state)
+            except RequestError as failed:
+                error = failed
+            except asyncio.CancelledError:
+                self._tasks.pop(index, None)
+                raise
+            except Exception as fault:
+                self._tasks.pop(index, None)
+                self._finish(fault)
+                return
+            task = self._tasks.pop(index)
+            if index in self._done:
+                return
+            self._end(index, error)
+            ready = self._taken_ready()
+            if self._over.done() or not ready:
+                return
+            index = ready[0]
+            self._tasks[index] = task
+            self._start(ready[1:])
+
+    # What follows from the end of a step.
+
+    def _end(self, index: int, error: RequestError | None) -> None:
+        """A step gave what it gives, or never will; and those end with it that cannot do without."""
+        ends: list[tuple[int, RequestError | None]] = [(index, error)]
+        for ended, why in ends:
+            if ended in self._done:
+                continue
+            self._done.add(ended)
+            if why is not None:
+                self._state.errors[self._program.steps[ended].name] = why
+            if self._told is not None:
+                self._told(ended, why)
+            if ended in self._program.gives:
+                self._unanswered -= 1
+                if why is not None:
+                    self._finish(why)
+                elif self._unanswered == 0:
+                    self._finish(None)
+            fed = [one for one in self._program.followers[ended] if one not in self._done]
+            failures = [(one, self._feed(one, ended, why)) for one in fed]
+            ends += [(one, failed) for one, failed in failures if failed is not None]
+            self._release(ended, self._program.feeds[ended])
+
+    def _feed(self, follower: int, index: int, error: RequestError | None) -> RequestError | None:
+        """Tell a step of the end of one that feeds it; returns why it cannot run any more, if so."""
+        self._missing[follower] -= 1
+        joining = self._joinings.get(follower)
+        if joining is None:
+            if error is None and self._missing[follower] == 0:
+                self._ready.append(follower)
+            return error
+        name = self._program.steps[index].name
+        if name not in joining.pending:
+            return None
+        if error is not None:
+            return self._decided(follower, joining.fail(name, error))
+        has_rows = self._state.given_by(name).count > 0 or self._state.all.count == 0
+        return self._decided(follower, joining.answered(name, has_rows=has_rows))
+
+    def _decided(self, index: int, verdict: Verdict) -> RequestError | None:
+        """Make a join ready that can run; returns why it never will, if so."""
+        if verdict is Verdict.FAIL:
+            error = self._joinings[index].error()
+            error.locate(node=self._program.steps[index].name, request_id=self._state.context.request_id)
+            return error
+        if verdict is Verdict.RUN and index not in self._ready and index not in self._tasks:
+            self._ready.append(index)
+            # What is not there by now is not waited for.
+            self._release(index, self._program.feeds[index])
+        return None
+
+    def _release(self, holder: int, feeders: Sequence[int]) -> None:
+        """A step waits for those that feed it no more; where nobody does, they are over, and release theirs."""
+        releases = [(holder, feeders)]
+        for one, before in releases:
+            for feeder in before:
+                if feeder in self._done:
+                    continue
+                self._holders[feeder] &= ~(1 << one)
+                if self._holders[feeder] == 0:
+                    self._done.add(feeder)
+                    if (task := self._tasks.get(feeder)) is not None:
+                        task.cancel()
+                    releases.append((feeder, self._program.feeds[feeder]))
+
+    # Time.
+
+    def _due(self, index: int) -> None:
+        if index not in self._done and index not in self._tasks:
+            self._settle(index, self._joinings[index].due())
+
+    def _too_late(self, index: int, branch: str) -> None:
+        joining = self._joinings[index]
+        if index in self._done or index in self._tasks or branch not in joining.pending:
+            return
+        error = DeadlineExceeded("was not there in time", node=branch, request_id=self._state.context.request_id)
+        feeder = next(one for one in self._program.feeds[index] if self._program.steps[one].name == branch)
+        verdict = joining.fail(branch, error)
+        self._release(index, (feeder,))
+        self._settle(index, verdict)
+
+    def _settle(self, index: int, verdict: Verdict) -> None:
+        failed = self._decided(index, verdict)
+        if failed is not None:
+            self._end(index, failed)
+        self._start(self._taken_ready())
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._over.done():
+            return
+        if error is None:
+            self._over.set_result(None)
+        else:
+            self._over.set_exception(error)
