@@ -49,8 +49,8 @@ class Balancer(Protocol):
         """Give the connections up until the next call."""
         ...
 
-    def close(self) -> None:
-        """Give them up for good."""
+    def close(self) -> list[asyncio.Future[None]]:
+        """Give them up for good. What is returned is done when nothing is left."""
         ...
 
 
@@ -88,9 +88,9 @@ class PickFirst:
         """Give the connection up until the next call."""
         self._only.disconnect()
 
-    def close(self) -> None:
+    def close(self) -> list[asyncio.Future[None]]:
         """Give it up for good."""
-        self._only.close()
+        return self._only.close()
 
 
 class _Many:
@@ -159,13 +159,16 @@ class _Many:
         for subchannel in list(self._by_address.values()):
             subchannel.disconnect()
 
-    def close(self) -> None:
+    def close(self) -> list[asyncio.Future[None]]:
         """Give them up for good."""
         self._resting = True
+        left: list[asyncio.Future[None]] = []
         if self._resolver is not None:
             self._resolver.cancel()
+            left.append(self._resolver)
         for subchannel in (*self._by_address.values(), *self._leaving):
-            subchannel.close()
+            left += subchannel.close()
+        return left
 
     def _update(self, addresses: Sequence[Address]) -> None:
         for address in addresses:

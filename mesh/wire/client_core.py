@@ -23,6 +23,8 @@ from mesh.wire.subchannel import Subchannel
 __all__ = ["ChannelCore"]
 
 REMEMBERED_TIMEOUTS: Final = 64
+FAREWELL_S: Final = 1.0
+"""How long closing a channel waits for its servers to take note (under TLS they are told, and answer)."""
 IDLE_LOOKS: Final = 4
 """How often idleness is looked at within the time after which it counts."""
 
@@ -236,18 +238,23 @@ class ChannelCore:
             for call in calls:
                 call.on_done(one_less)
             await asyncio.wait({over}, timeout=grace_s)
-        self.shut()
+        left = [one for one in self.shut() if not one.done()]
+        if left:
+            await asyncio.wait(left, timeout=FAREWELL_S)
+            for protocol in self._balancer.protocols:
+                protocol.abort("the channel was closed")
 
-    def shut(self) -> None:
-        """Cancel what is under way, and hang up."""
+    def shut(self) -> list[asyncio.Future[None]]:
+        """Cancel what is under way, and hang up. What is returned is done when nothing is left."""
         self.closing = True
         if self.closed:
-            return
+            return []
         for call in self._open_calls():
             call.cancel_with(CANCELLED)
         self.closed = True
-        self._balancer.close()
+        left = self._balancer.close()
         self.deadlines.close()
         if self._idler is not None:
             self._idler.cancel()
         self._tell()
+        return left

@@ -66,6 +66,8 @@ class ClientProtocol(asyncio.Protocol):
         self.paused = False
         self.settled: asyncio.Future[None] = owner.loop.create_future()
         """Whether the server has said its first word."""
+        self.closed: asyncio.Future[None] = owner.loop.create_future()
+        """Whether nothing is left of the connection."""
         self.heard_at = owner.loop.time()
         self.pinged_at: float | None = None
         self.calmed = False
@@ -74,6 +76,7 @@ class ClientProtocol(asyncio.Protocol):
         """Why the connection is gone."""
         self.gone = False
         self._transport: asyncio.Transport | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._flush_planned = False
         self._streams = self.connection.streams
         self._peer = self.connection.peer
@@ -144,6 +147,9 @@ class ClientProtocol(asyncio.Protocol):
             self.settled.set_exception(ConnectionResetError(self.error))
             self.settled.exception()  # it may be that nobody asks
         self._end_calls()
+        if self._linger is not None:
+            self._linger.cancel()
+        self.closed.set_result(None)
         self._owner.on_closed(self)
 
     def pause_writing(self) -> None:
@@ -186,8 +192,10 @@ class ClientProtocol(asyncio.Protocol):
             transport.write(out)
             if not self.paused:
                 self.connection.sender.drained()
-        if self.gone and not self.calls:
+        if self.gone and not self.calls and self._linger is None:
             transport.close()
+            # Closing waits until all was written, which a server that does not read can put off for ever.
+            self._linger = self.loop.call_later(self._owner.limits.linger_s, transport.abort)
 
     def forget(self, stream_id: int) -> None:
         """A call is over, or will be tried elsewhere. A stream that is not over on both sides is ended."""
@@ -210,6 +218,12 @@ class ClientProtocol(asyncio.Protocol):
             if not self.connection.terminated:
                 self.connection.go_away()
             self._flush()
+
+    def hang_up(self, error: str) -> None:
+        """End what is left, politely where that costs no waiting."""
+        self.leave()
+        if self.calls or (self._transport is not None and self._transport.get_write_buffer_size()):
+            self.abort(error)
 
     def abort(self, error: str) -> None:
         """End every call as UNAVAILABLE, and hang up without waiting for anybody."""

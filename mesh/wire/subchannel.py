@@ -118,20 +118,24 @@ class Subchannel:
         if self.protocol is not None:
             self.protocol.leave()
 
-    def close(self) -> None:
-        """Give everything up for good; calls that are under way end as UNAVAILABLE."""
+    def close(self) -> list[asyncio.Future[None]]:
+        """Give everything up for good; calls that are under way end as UNAVAILABLE. What is returned is done when
+        nothing is left.
+        """
         self._closed = True
+        left: list[asyncio.Future[None]] = []
         if self._task is not None:
             self._task.cancel()
+            left.append(self._task)
             self._task = None
         if self._keeper is not None:
             self._keeper.cancel()
             self._keeper = None
         for protocol in self.protocols:
-            protocol.leave()
-            if protocol.calls:
-                protocol.abort("the channel was closed")
+            protocol.hang_up("the channel was closed")
+            left.append(protocol.closed)
         self.state = ChannelConnectivity.SHUTDOWN
+        return left
 
     # What a connection tells.
 
