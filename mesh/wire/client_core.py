@@ -238,9 +238,9 @@ class ChannelCore:
             for call in calls:
                 call.on_done(one_less)
             await asyncio.wait({over}, timeout=grace_s)
-        left = [one for one in self.shut() if not one.done()]
-        if left:
-            await asyncio.wait(left, timeout=FAREWELL_S)
+        remains = [one for one in self.shut() if not one.done()]
+        if remains:
+            await asyncio.wait(remains, timeout=FAREWELL_S)
             for protocol in self._balancer.protocols:
                 protocol.abort("the channel was closed")
 

@@ -47,6 +47,7 @@ class ScriptedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # pyright: ignore[reportAttributeAccessIssue]
         self._server.connections.put_nowait(self)
+        self._server.every.append(self)
         self.transport.write(self._server.greeting)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -126,6 +127,8 @@ class Scripted:
     def __init__(self, greeting: bytes) -> None:
         self.greeting = greeting
         self.connections: asyncio.Queue[ScriptedConnection] = asyncio.Queue()
+        """Those that were not asked for yet."""
+        self.every: list[ScriptedConnection] = []
         self.target = ""
         self.port = 0
         self._listening: asyncio.Server | None = None
@@ -167,8 +170,9 @@ async def scripted(
     finally:
         await channel.close()
         server.deaf()
-        while not server.connections.empty():
-            server.connections.get_nowait().hang_up()
+        for connection in server.every:
+            connection.hang_up()
+            await connection.gone()
 
 
 def block(*fields: tuple[bytes, bytes]) -> bytes:
