@@ -7,6 +7,7 @@ from typing import Any
 from mesh.signature import TensorSpec
 from mesh.topology.graph import GraphNode
 from mesh.topology.placement import Plan
+from mesh.topology.render.rules import rules_of
 
 __all__ = ["to_json"]
 
@@ -74,6 +75,8 @@ def _node(node: GraphNode) -> dict[str, Any]:
         "model_digest": node.digest,
         "layers": [{"name": layer.name, "settings": dict(layer.settings)} for layer in node.layers],
         "gives": {name: _type(spec) for name, spec in node.gives.items()},
+        "rules": rules_of(node),
+        "reads": [*node.reads, *node.compared],
     }
 
 

@@ -13,6 +13,7 @@ from mesh.topology.render.face import SMALL, TEXT, Face, end_face, node_face
 from mesh.topology.render.flow import Flow, Vertex, flows_of, vertices_of
 from mesh.topology.render.layout import Box, Point, Wire, arrange
 from mesh.topology.render.measure import shortened, width_of
+from mesh.topology.render.rules import rules_of
 
 __all__ = ["TITLE", "Card", "Drawing", "Key", "Line", "draw"]
 
@@ -51,6 +52,8 @@ class Line:
     told: str
     """The tooltip: each tensor with its type, and who takes it."""
     wire: Wire
+    aside: bool = False
+    """They are looked at and not taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,14 @@ def draw(plan: Plan, notes: Mapping[str, str] | None = None) -> Drawing:
             for vertex, face, box in zip(vertices, faces, layout.boxes, strict=True)
         ),
         lines=tuple(
-            Line(giver=bundle[0].giver, takers=_takers(bundle), label=label, told=_told_of(bundle, specs), wire=wire)
+            Line(
+                giver=bundle[0].giver,
+                takers=_takers(bundle),
+                label=label,
+                told=_told_of(bundle, specs),
+                wire=wire,
+                aside=bundle[0].aside,
+            )
             for bundle, label, wire in zip(bundles, labels, layout.wires, strict=True)
         ),
         legend=legend,
@@ -153,12 +163,12 @@ def _faces(plan: Plan, notes: Mapping[str, str]) -> list[Face]:
 
 
 def _bundles(graph: Graph) -> list[Bundle]:
-    pairs: dict[tuple[Vertex, Vertex], list[Flow]] = {}
+    pairs: dict[tuple[Vertex, Vertex, bool], list[Flow]] = {}
     for flow in flows_of(graph):
-        pairs.setdefault((flow.giver, flow.taker), []).append(flow)
-    bundles: dict[tuple[Vertex, frozenset[str]], list[Flow]] = {}
-    for (giver, _), flows in pairs.items():
-        bundles.setdefault((giver, frozenset(flow.edge for flow in flows)), []).extend(flows)
+        pairs.setdefault((flow.giver, flow.taker, flow.aside), []).append(flow)
+    bundles: dict[tuple[Vertex, bool, frozenset[str]], list[Flow]] = {}
+    for (giver, _, aside), flows in pairs.items():
+        bundles.setdefault((giver, aside, frozenset(flow.edge for flow in flows)), []).extend(flows)
     return list(bundles.values())
 
 
@@ -177,11 +187,12 @@ def _label(bundle: Bundle) -> str:
 def _told_of(bundle: Bundle, specs: Mapping[str, TensorSpec]) -> str:
     """Each tensor with its type, and who takes it."""
     tensors = dict.fromkeys(f"{flow.edge}: {specs[flow.edge]}" for flow in bundle)
-    takers = dict.fromkeys(
-        f"→ {flow.taker.name}" + ("" if flow.taken_as in (flow.tensor, flow.taker.name) else f" as {flow.taken_as}")
-        for flow in bundle
-    )
+    takers = dict.fromkeys(f"→ {flow.taker.name}" + (" (looked at)" if flow.aside else _as(flow)) for flow in bundle)
     return "\n".join([*tensors, *takers])
+
+
+def _as(flow: Flow) -> str:
+    return "" if flow.taken_as in (flow.tensor, flow.taker.name) else f" as {flow.taken_as}"
 
 
 def _subtitle(plan: Plan) -> str:
@@ -196,10 +207,9 @@ def _told(plan: Plan) -> str:
     graph = plan.graph
     homes = {node: worker.name for worker in plan.workers for node in worker.nodes}
     told = [f"Takes {', '.join(f'{name}: {spec}' for name, spec in graph.inputs.items())}."]
-    told += [
-        f"{node.name}: {node.kind}, in worker {homes[node.name]}, takes {', '.join(node.edges)}."
-        for node in graph.nodes
-    ]
+    for node in graph.nodes:
+        takes = f"{node.name}: {node.kind}, in worker {homes[node.name]}, takes {', '.join(node.edges)}"
+        told.append("; ".join((takes, *rules_of(node))) + ".")
     told.append(f"Gives {', '.join(f'{name} from {edge}' for name, edge in graph.outputs.items())}.")
     return " ".join(told)
 

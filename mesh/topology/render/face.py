@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mesh.topology.graph import GraphNode, LayerSettings
 from mesh.topology.placement import Worker
 from mesh.topology.render.measure import shortened, width_of
+from mesh.topology.render.rules import rules_of
 
 __all__ = [
     "NAME",
@@ -68,6 +69,8 @@ class Face:
     """Of a node."""
     note: str = ""
     worker: Pill | None = None
+    rules: tuple[Pill, ...] = ()
+    """Which rows it runs on, and what it waits for."""
     layers: tuple[Pill, ...] = ()
 
 
@@ -90,12 +93,15 @@ def node_face(node: GraphNode, worker: Worker | None, note: str) -> Face:
     subtitle = shortened(f"{node.kind} · {node.uses.partition(':')[2]}", MOST_TEXT)
     note = shortened(note, MOST_TEXT)
     texts = max(width_of(title, NAME, bold=True), width_of(subtitle, TEXT), width_of(note, TEXT))
+    rules = rules_of(node)
     words = [(shortened(layer.name, MOST_NAME), _settings(layer)) for layer in node.layers]
-    told = [node.name, f"{node.kind} {node.uses}", *(f"{name}: {settings}" for name, settings in words), note]
+    told = [node.name, f"{node.kind} {node.uses}", *rules, *(f"{name}: {settings}" for name, settings in words), note]
+    words[:0] = [(shortened(rule, MOST_TEXT), rule) for rule in rules]
     if worker:
         words.insert(0, (_worker_text(worker), f"worker {worker.name}"))
     head = PADDING + TILE + (LINE if note else 0.0)
     pills = list(_rows(words, top=head + 10.0))
+    rest = pills[1:] if worker else pills
     bottom = max((pill.y + PILL for pill in pills), default=head)
     return Face(
         title=title,
@@ -106,7 +112,8 @@ def node_face(node: GraphNode, worker: Worker | None, note: str) -> Face:
         kind=node.kind,
         note=note,
         worker=pills[0] if worker else None,
-        layers=tuple(pills[1:] if worker else pills),
+        rules=tuple(rest[: len(rules)]),
+        layers=tuple(rest[len(rules) :]),
     )
 
 

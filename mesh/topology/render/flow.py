@@ -26,6 +26,8 @@ class Flow(NamedTuple):
     """As in the graph: `node.tensor`, or an input of the graph."""
     taken_as: str
     """What the taker calls it."""
+    aside: bool = False
+    """It is looked at and not taken: by a condition or split, or to compare a shadow with it."""
 
     @property
     def tensor(self) -> str:
@@ -43,12 +45,15 @@ def vertices_of(graph: Graph) -> list[Vertex]:
 
 
 def flows_of(graph: Graph) -> list[Flow]:
-    """Every tensor that goes from one vertex to another, in the order of those that take it."""
+    """Every tensor that goes from one vertex to another, or is looked at by it, in the order of those that take it."""
     found: list[Flow] = []
     for node in graph.nodes:
         taker = Vertex("node", node.name)
         taken = [*node.inputs.items(), *(tensor for branch in node.branches.values() for tensor in branch.items())]
         found.extend(Flow(_giver(edge), taker, edge, tensor) for tensor, edge in taken)
+        seen = {edge for _, edge in taken}
+        aside = [edge for edge in (*node.reads, *node.compared) if edge not in seen]
+        found.extend(Flow(_giver(edge), taker, edge, edge.rpartition(".")[2], aside=True) for edge in aside)
     found.extend(Flow(_giver(edge), Vertex("output", name), edge, name) for name, edge in graph.outputs.items())
     return found
 

@@ -9,6 +9,7 @@ from mesh.signature import TensorSpec
 from mesh.topology.graph import GraphNode
 from mesh.topology.placement import Plan, Worker
 from mesh.topology.render.flow import Flow, Vertex, flows_of, vertices_of
+from mesh.topology.render.rules import rules_of
 
 __all__ = ["mermaid"]
 
@@ -23,8 +24,9 @@ _SHAPES: Mapping[str, tuple[str, str]] = {
 def mermaid(plan: Plan) -> str:
     """A flowchart from left to right.
 
-    Inputs and outputs of the graph are stadiums. A node shows its name, class and layers, and its kind by its shape. A
-    line shows the tensors that travel on it and their types. Workers are subgraphs where there is more than one.
+    Inputs and outputs of the graph are stadiums. A node shows its name, class, rules and layers, and its kind by its
+    shape. A line shows the tensors that travel on it and their types; a dotted one those that are only looked at.
+    Workers are subgraphs where there is more than one.
     """
     graph = plan.graph
     specs = graph.edge_specs
@@ -39,11 +41,12 @@ def mermaid(plan: Plan) -> str:
             lines += [f"    {nodes[name]}" for name in nodes if name in worker.nodes]
             lines.append("  end")
     lines += [f"  {_stadium(vertex)}" for vertex in vertices_of(graph) if vertex.role == "output"]
-    between: dict[tuple[Vertex, Vertex], list[str]] = {}
+    between: dict[tuple[Vertex, Vertex, bool], list[str]] = {}
     for flow in flows_of(graph):
-        between.setdefault((flow.giver, flow.taker), []).append(_tensor(flow, specs[flow.edge]))
-    for (giver, taker), tensors in between.items():
-        lines.append(f"  {_id(*giver)} -->|{_quoted(*tensors)}| {_id(*taker)}")
+        between.setdefault((flow.giver, flow.taker, flow.aside), []).append(_tensor(flow, specs[flow.edge]))
+    for (giver, taker, aside), tensors in between.items():
+        arrow = "-.->" if aside else "-->"
+        lines.append(f"  {_id(*giver)} {arrow}|{_quoted(*tensors)}| {_id(*taker)}")
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +56,7 @@ def _stadium(vertex: Vertex) -> str:
 
 def _node(node: GraphNode) -> str:
     left, right = _SHAPES.get(node.kind, _SHAPES["predict"])
-    told = [node.name, node.uses]
+    told = [node.name, node.uses, *rules_of(node)]
     if node.layers:
         told.append(" · ".join(layer.name for layer in node.layers))
     return f"{_id('node', node.name)}{left}{_quoted(*told)}{right}"

@@ -39,6 +39,8 @@ _FORM = Template("""
 .mesh-graph .reach { fill: none; stroke: #000; stroke-opacity: 0; stroke-width: 12 }
 .mesh-graph .sign { fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round; stroke-linecap: round }
 .mesh-graph .tile, .mesh-graph .worker rect { fill: currentColor; fill-opacity: .12 }
+.mesh-graph .aside .run { stroke-dasharray: 4 4 }
+.mesh-graph .rule text { font-family: $mono }
 .mesh-graph .dot { fill: currentColor }
 """)
 _THEME = Template("""
@@ -48,6 +50,7 @@ _THEME = Template("""
 .mesh-graph .card { fill: $card; stroke: $rim }
 .mesh-graph .end { fill: $end; stroke: $rim }
 .mesh-graph .layer rect { fill: none; stroke: $rim }
+.mesh-graph .rule rect { fill: $end; stroke: $rim }
 .mesh-graph .run { stroke: $wire }
 .mesh-graph .head { fill: $wire }
 .mesh-graph .worker text { fill: currentColor }
@@ -124,8 +127,9 @@ def _line(line: Line) -> str:
     )
     trunk = wire.trunk
     label = _words("label", trunk.start.x + 7, trunk.start.y - 5, line.label) if line.label else ""
+    takers = " ".join(map(_mark, line.takers))
     return (
-        f'<g class="wire" data-from="{_mark(line.giver)}" data-to="{" ".join(map(_mark, line.takers))}">'
+        f'<g class="wire{" aside" if line.aside else ""}" data-from="{_mark(line.giver)}" data-to="{takers}">'
         f"<title>{_escaped(line.told)}</title>"
         f'<path class="reach" d="{run}"/><path class="run" d="{run}"/><path class="head" d="{heads}"/>{label}</g>'
     )
@@ -156,6 +160,7 @@ def _node(card: Card) -> str:
         _words("soft", text, middle + 13, face.subtitle),
         _words("soft note", text, middle + 30, face.note) if face.note else "",
         _pill(face.worker, box.x, top, "worker") if face.worker else "",
+        *(_pill(pill, box.x, top, "rule") for pill in face.rules),
         *(_pill(pill, box.x, top, "layer") for pill in face.layers),
         "</g>",
     ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from html import escape
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mesh.topology.render import mermaid, to_json
-from tests.unit.topology.render_plans import DIGITS, IMAGE, TWO, fused, graph, strange
+from mesh.topology.graph import Join, Share
+from mesh.topology.render import mermaid, svg, to_json
+from tests.unit.topology.render_plans import DIGITS, IMAGE, SCORES, TWO, fused, graph, node, strange
 
 # Mermaid
 
@@ -84,6 +87,7 @@ def test_json_says_everything_but_what_constructors_are_given() -> None:
     label = {"datatype": "INT64", "shape": ["rows"]}
     scores = {"datatype": "FP32", "shape": ["rows", 10]}
     nodes = told.pop("nodes")
+    del told["partitions"]
     assert told == {
         "mesh": "v1",
         "graph": "digits",
@@ -97,40 +101,6 @@ def test_json_says_everything_but_what_constructors_are_given() -> None:
             {"name": "front", "address": None, "replicas": 1, "nodes": ["scale", "small", "answer"]},
             {"name": "heavy", "address": "grpc://10.0.0.2:7001", "replicas": 2, "nodes": ["large"]},
         ],
-        "partitions": [
-            {
-                "name": "front/scale",
-                "worker": "front",
-                "exit": "scale",
-                "nodes": ["scale"],
-                "inputs": ["image"],
-                "outputs": ["scale.x"],
-            },
-            {
-                "name": "front/small",
-                "worker": "front",
-                "exit": "small",
-                "nodes": ["small"],
-                "inputs": ["scale.x"],
-                "outputs": ["small.label", "small.p"],
-            },
-            {
-                "name": "heavy/large",
-                "worker": "heavy",
-                "exit": "large",
-                "nodes": ["large"],
-                "inputs": ["scale.x"],
-                "outputs": ["large.label", "large.p"],
-            },
-            {
-                "name": "front/answer",
-                "worker": "front",
-                "exit": "answer",
-                "nodes": ["answer"],
-                "inputs": ["small.label", "small.p", "large.label", "large.p"],
-                "outputs": ["answer.label"],
-            },
-        ],
     }
     assert [one["name"] for one in nodes] == ["scale", "small", "large", "answer"]
     assert nodes[1] == {
@@ -143,6 +113,8 @@ def test_json_says_everything_but_what_constructors_are_given() -> None:
             {"name": "batch", "settings": {"max_rows": 8}},
         ],
         "gives": {"label": label, "p": scores},
+        "rules": [],
+        "reads": [],
         "worker": "front",
         "inputs": {"X": {"edge": "scale.x", **image}},
         "branches": {},
@@ -151,3 +123,93 @@ def test_json_says_everything_but_what_constructors_are_given() -> None:
         "small": {"label": {"edge": "small.label", **label}, "p": {"edge": "small.p", **scores}},
         "large": {"label": {"edge": "large.label", **label}, "p": {"edge": "large.p", **scores}},
     }
+
+
+def test_json_tells_the_pieces_that_are_called_as_one() -> None:
+    assert to_json(TWO)["partitions"] == [
+        {
+            "name": "front/scale",
+            "worker": "front",
+            "exit": "scale",
+            "nodes": ["scale"],
+            "inputs": ["image"],
+            "outputs": ["scale.x"],
+        },
+        {
+            "name": "front/small",
+            "worker": "front",
+            "exit": "small",
+            "nodes": ["small"],
+            "inputs": ["scale.x"],
+            "outputs": ["small.label", "small.p"],
+        },
+        {
+            "name": "heavy/large",
+            "worker": "heavy",
+            "exit": "large",
+            "nodes": ["large"],
+            "inputs": ["scale.x"],
+            "outputs": ["large.label", "large.p"],
+        },
+        {
+            "name": "front/answer",
+            "worker": "front",
+            "exit": "answer",
+            "nodes": ["answer"],
+            "inputs": ["small.label", "small.p", "large.label", "large.p"],
+            "outputs": ["answer.label"],
+        },
+    ]
+
+
+FLOWING = graph(
+    "flowing",
+    {"image": IMAGE},
+    [
+        node("small", "predict", "m:C", inputs={"X": "image"}, gives={"p": SCORES}),
+        replace(
+            node("large", "predict", "m:C", inputs={"X": "image"}, gives={"p": SCORES}),
+            when="max(small.p) < 0.9",
+            reads=("small.p",),
+            share=Share(group="ab", begin=0.9, end=1.0, by=("image",)),
+        ),
+        replace(node("new", "predict", "m:C", inputs={"X": "image"}, gives={"p": SCORES}), shadows="small"),
+        replace(
+            node(
+                "answer",
+                "aggregate",
+                "m:C",
+                branches={"small": {"p": "small.p"}, "large": {"p": "large.p"}},
+                gives={"p": SCORES},
+            ),
+            join=Join(quorum=1, required=("small",), waits=True, deadline_s=0.08, timeouts_s={"large": 0.02}),
+        ),
+    ],
+    {"p": "answer.p"},
+)
+RULES = {
+    "small": [],
+    "large": ["when max(small.p) < 0.9", "10 % of ab"],
+    "new": ["shadow of small"],
+    "answer": ["1 of 2, with small, until 80ms, large within 20ms"],
+}
+
+
+def test_rules_of_the_flow_are_told_in_every_form() -> None:
+    plan = fused(FLOWING)
+    told = {one["name"]: one for one in to_json(plan)["nodes"]}
+    assert {name: one["rules"] for name, one in told.items()} == RULES
+    assert told["large"]["reads"] == told["new"]["reads"] == ["small.p"]
+    drawn, text = svg(plan), mermaid(plan)
+    for rule in (rule for rules in RULES.values() for rule in rules):
+        assert escape(rule) in drawn
+        assert re.sub(r"[<%]", lambda found: f"#{ord(found[0])};", rule) in text
+
+
+def test_what_is_only_looked_at_is_drawn_otherwise() -> None:
+    plan = fused(FLOWING)
+    assert 'node_small -.->|"p: FP32[rows, 10]"| node_large' in mermaid(plan)
+    assert 'node_small -.->|"p: FP32[rows, 10]"| node_new' in mermaid(plan)
+    assert 'node_small -->|"p: FP32[rows, 10]"| node_answer' in mermaid(plan)
+    (aside,) = re.findall(r'class="wire aside" data-from="node:small" data-to="([^"]*)"', svg(plan))
+    assert aside.split() == ["node:large", "node:new"]
