@@ -40,7 +40,6 @@ _FORM = Template("""
 .mesh-graph .sign { fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round; stroke-linecap: round }
 .mesh-graph .tile, .mesh-graph .worker rect { fill: currentColor; fill-opacity: .12 }
 .mesh-graph .aside .run { stroke-dasharray: 4 4 }
-.mesh-graph .rule text { font-family: $mono }
 .mesh-graph .dot { fill: currentColor }
 """)
 _THEME = Template("""
