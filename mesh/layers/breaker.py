@@ -103,10 +103,12 @@ class _Breaking:
     def _probe(self, context: Context) -> None:
         """Count a call in as a probe, or refuse it."""
         now = context.clock.now()
-        if now >= self._until:
+        room = self._state is _HALF_OPEN and self._probing < self._settings.probes
+        if not room and now >= self._until:
             # After the time open, or because the probes take too long.
             self._turn(_HALF_OPEN, now)
-        if self._state is _HALF_OPEN and self._probing < self._settings.probes:
+            room = True
+        if room:
             self._probing += 1
             return
         text = "the node has failed too often of late and is left alone for a while"

@@ -225,6 +225,15 @@ async def test_a_probe_that_never_ends_does_not_keep_it_shut_for_ever() -> None:
     await node.end(BAD, BAD, GOOD)
 
 
+async def test_probes_may_be_far_apart() -> None:
+    node = Node(IN_A_ROW.model_copy(update={"probes": 2}))
+    await node.end(BAD, BAD, BAD)
+    for _ in range(2):
+        await node.clock.advance(60.0)
+        await node.end(GOOD)
+    await node.end(BAD, BAD, GOOD)
+
+
 async def test_calls_from_before_it_opened_say_nothing_of_what_came_after() -> None:
     node = Node(IN_A_ROW)
     old = await node.ask_all([rows(number) for number in range(6)])

@@ -17,7 +17,7 @@ from mesh.handler import Handler
 from mesh.layers import Retry
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock, settle
-from tests.unit.layers.given import Asking, rows
+from tests.unit.layers.given import Asking, HandClock, rows
 
 EXACT = Retry(attempts=4, first_delay_s=1.0, factor=3.0, max_delay_s=5.0, jitter=0.0, budget=1000)
 """Waits of 1, 3 and 5 seconds."""
@@ -163,6 +163,21 @@ def _after(turns: int, callback: Callable[[], object]) -> None:
         callback()
     else:
         asyncio.get_running_loop().call_soon(_after, turns - 1, callback)
+
+
+async def test_a_wait_that_ends_in_the_turn_in_which_its_caller_leaves_ends_quietly() -> None:
+    clock = HandClock()
+
+    async def fail(request: Tensors, context: Context, /) -> Tensors:
+        raise Unavailable("gone")
+
+    call = asyncio.ensure_future(_call(EXACT(fail), Context(clock=clock)))
+    await settle()
+    call.cancel()
+    (timer,) = clock.timers
+    timer.fire()
+    with pytest.raises(asyncio.CancelledError):
+        await call
 
 
 async def test_only_the_attempt_that_answered_is_reported() -> None:
