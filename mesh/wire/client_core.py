@@ -23,7 +23,7 @@ from mesh.wire.subchannel import Subchannel
 __all__ = ["ChannelCore"]
 
 REMEMBERED_TIMEOUTS: Final = 64
-FAREWELL_S: Final = 1.0
+FAREWELL_S: Final = 0.2
 """How long closing a channel waits for its servers to take note (under TLS they are told, and answer)."""
 IDLE_LOOKS: Final = 4
 """How often idleness is looked at within the time after which it counts."""
