@@ -88,6 +88,7 @@ models: setup fetch
 	$(PY) models/measure_digits.py
 
 bench: setup fetch
+	@$(PY) -m pip install --quiet --group bench || echo "a peer cannot be installed on this Python: its columns will be missing"
 	$(PY) -m bench
 
 # atheris has wheels for few Pythons: it lives apart.

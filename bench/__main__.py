@@ -12,12 +12,14 @@ from typing import Any
 from bench import batching, compiling, fused_chain, remote_hop
 from bench.measure import machine
 from bench.report import write_page
+from bench.wire import suite as wire
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TOPICS: dict[str, Callable[[], Coroutine[Any, Any, dict[str, Any]]]] = {
     "fused_chain": fused_chain.run,
     "batching": batching.run,
     "remote_hop": remote_hop.run,
+    "wire": wire.run,
     "compiling": compiling.run,
 }
 

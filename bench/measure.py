@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 __all__ = ["Paired", "machine", "paired", "paired_async"]
@@ -71,10 +71,17 @@ async def paired_async(
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    packages = ("grpcio", "protobuf", "numpy", "onnxruntime")
+    packages = ("grpcio", "uvloop", "protobuf", "numpy", "onnxruntime")
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

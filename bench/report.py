@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.wire.page import wire_tables
+
 __all__ = ["write_page"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -89,10 +91,15 @@ def _compiling(told: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _wire(told: dict[str, Any]) -> str:
+    return wire_tables(told, _table)
+
+
 TABLES = {
     "fused_chain": _fused_chain,
     "batching": _batching,
     "remote_hop": _remote_hop,
+    "wire": _wire,
     "compiling": _compiling,
 }
 """Topic -> what makes its table."""
