@@ -13,14 +13,18 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Protocol, TypeVar
 
 from mesh.errors import DeadlineExceeded, NodeFailed, RequestError
 
 __all__ = [
     "SYSTEM_CLOCK",
+    "BranchOutcome",
+    "BranchState",
     "Clock",
     "Context",
+    "JoinOutcome",
     "NodeTiming",
     "Parameter",
     "SystemClock",
@@ -90,6 +94,43 @@ class NodeTiming:
     """Between the caller and the worker, both ways: zero where the node ran in the caller's process."""
 
 
+class BranchState(Enum):
+    """What a branch of a join had given when the join ran."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    LATE = "late"
+    """Nothing yet, or nothing in time: the join ran without it."""
+    WITHOUT_ROWS = "without rows"
+    """An answer without rows: its conditions let none of the join's through."""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchOutcome:
+    """What became of one branch of a join."""
+
+    branch: str
+    state: BranchState
+    rows: int = 0
+    """Rows that it gave to the join."""
+    error: RequestError | None = None
+    """Why it gave nothing, where it failed or was late."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOutcome:
+    """Who answered in one join."""
+
+    node: str
+    branches: tuple[BranchOutcome, ...]
+    """Every branch, in the order of the file."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether some branch failed or was late."""
+        return any(branch.error is not None for branch in self.branches)
+
+
 # One random prefix a process and a counter: unique without asking the operating system for every request.
 _PREFIX = os.urandom(6).hex()
 _COUNTER = itertools.count(1)
@@ -111,6 +152,9 @@ class Context:
     """What the caller sent beside the tensors."""
     timings: list[NodeTiming] | None = None
     """Filled by the nodes as they finish, where the caller asked for a report; else None."""
+    joins: list[JoinOutcome] | None = None
+    """Filled by joins as they run: those that some branch failed in or was late for, and where the caller asked for a
+    report, all. None where nobody looks."""
     clock: Clock = SYSTEM_CLOCK
 
     def remaining_s(self) -> float | None:

@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mesh.context import Context, NodeTiming
-from mesh.errors import REQUEST_ERRORS, InvalidInput, NodeFailed, NotFound, Overloaded, RequestError
+from mesh.context import BranchOutcome, BranchState, Context, JoinOutcome, NodeTiming
+from mesh.errors import REQUEST_ERRORS, DeadlineExceeded, InvalidInput, NodeFailed, NotFound, Overloaded, RequestError
 from mesh.handler import Branches, Handler
 from mesh.tensors import DATATYPES, Tensors
 from mesh.testing.doubles import ScriptedCall, ScriptedHandler
@@ -213,6 +213,37 @@ async def report(bench: TransportBench) -> None:
         bench.hold(all(timing.wire_s >= 0 for timing in timings), f"time went backwards: {timings}")
 
 
+async def joins(bench: TransportBench) -> None:
+    """Which branches answered, failed and why, or were late reaches the caller, with or without a report."""
+    error = Overloaded("full", node="b", tensor="x", row=3, request_id="r", retry_after_s=0.25)
+    late = DeadlineExceeded("was not there in time", node="c", request_id="r")
+    told = JoinOutcome(
+        "join",
+        (
+            BranchOutcome("a", BranchState.ANSWERED, 3),
+            BranchOutcome("b", BranchState.FAILED, 0, error),
+            BranchOutcome("c", BranchState.LATE, 0, late),
+            BranchOutcome("d", BranchState.WITHOUT_ROWS),
+        ),
+    )
+
+    async def joining(request: Tensors, context: Context, /) -> Tensors:
+        bench.hold(context.joins is not None, "the handler is not asked who answered in its joins")
+        if context.joins is not None and "quiet" not in context.parameters:
+            context.joins.extend([told, JoinOutcome("other", told.branches[:1])])
+        return request
+
+    for kind, timings in ((GRAPH, None), (GRAPH, []), ("predict", None)):
+        async with bench.serve(Endpoint(kind=kind, name="node", handler=joining)) as served:
+            handler = served.link.handler(kind, "node")
+            found: list[JoinOutcome] = []
+            await handler(ROW, Context(joins=found, timings=timings))
+            bench.hold(found == [told, JoinOutcome("other", told.branches[:1])], f"a {kind} call told of {found}")
+            found.clear()
+            await handler(ROW, Context(joins=found, parameters={"quiet": True}))
+            bench.hold(not found, f"where no join ran the caller was told of {found}")
+
+
 async def big_message(bench: TransportBench) -> None:
     """A message of many megabytes arrives."""
     sent = Tensors({"x": np.arange(_BIG // 8, dtype=np.int64).reshape(4, -1), "s": [[b"a" * 1000] * 100] * 4})
@@ -254,6 +285,7 @@ MESSAGE_RULES: Sequence[Callable[[TransportBench], Awaitable[None]]] = (
     foreign_failures,
     context,
     report,
+    joins,
     big_message,
     too_big,
 )

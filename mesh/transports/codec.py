@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
-from mesh.context import SYSTEM_CLOCK, Clock, Context, NodeTiming, Parameter, new_request_id
+from mesh.context import SYSTEM_CLOCK, Clock, Context, Parameter, new_request_id
 from mesh.errors import InvalidInput
 from mesh.signature import TensorSpec
 from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
@@ -25,7 +25,6 @@ __all__ = [
     "collect_tensors",
     "context_of",
     "decode_branch",
-    "decode_report",
     "decode_sources",
     "decode_tensors",
     "duration",
@@ -33,7 +32,6 @@ __all__ = [
     "encode_data",
     "encode_head",
     "encode_options",
-    "encode_report",
     "encode_sources",
     "encode_specs",
     "encode_tensors",
@@ -259,47 +257,9 @@ def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: 
         deadline=None if remaining_s is None else clock.now() + remaining_s,
         parameters=parameters,
         timings=[] if options.report_timings else None,
+        joins=[],
         clock=clock,
     )
-
-
-def encode_report(context: Context, elapsed_s: float) -> call_pb2.CallReport | None:
-    """A context's report as a message; None where none was asked for."""
-    if context.timings is None:
-        return None
-    timings = [
-        call_pb2.NodeTiming(
-            node=timing.node,
-            worker=timing.worker,
-            pid=timing.pid,
-            rows=timing.rows,
-            queue=duration(timing.queue_s),
-            compute=duration(timing.compute_s),
-            wire=duration(timing.wire_s),
-        )
-        for timing in context.timings
-    ]
-    return call_pb2.CallReport(elapsed=duration(elapsed_s), node_timings=timings)
-
-
-def decode_report(report: call_pb2.CallReport, elapsed_s: float) -> list[NodeTiming]:
-    """The report of a far worker, as seen by a caller that waited `elapsed_s` seconds.
-
-    What the worker does not account for was spent between the two; it is told at the first node of the report.
-    """
-    wire_s = max(0.0, elapsed_s - seconds(report.elapsed))
-    return [
-        NodeTiming(
-            node=message.node,
-            worker=message.worker,
-            pid=message.pid,
-            rows=message.rows,
-            queue_s=seconds(message.queue),
-            compute_s=seconds(message.compute),
-            wire_s=seconds(message.wire) + (wire_s if index == 0 else 0.0),
-        )
-        for index, message in enumerate(report.node_timings)
-    ]
 
 
 def duration(value_s: float) -> Duration:

@@ -22,7 +22,6 @@ from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission, check_request
 from mesh.transports.codec import (
-    decode_report,
     decode_sources,
     decode_tensors,
     encode_branch,
@@ -33,6 +32,7 @@ from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_
 from mesh.transports.description import decode_description
 from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
+from mesh.transports.report import note_report
 from mesh.transports.servicers import SERVICES, add_servicers
 from mesh.transports.status import decode_error, encode_error, error_of_call
 from mesh.v1 import (
@@ -192,8 +192,7 @@ class GrpcLink:
                 raise
             raise Unavailable("the worker cannot be reached") from None
         outputs, report = decode_answer(answer)
-        if context.timings is not None:
-            context.timings.extend(decode_report(report, time.perf_counter() - started))
+        note_report(report, time.perf_counter() - started, context)
         return outputs
 
     async def stream(
@@ -222,9 +221,7 @@ class GrpcLink:
                         error = decode_error(event.error)
                         yield error.node, error
                     case _:
-                        if context.timings is not None:
-                            elapsed_s = time.perf_counter() - started
-                            context.timings.extend(decode_report(event.finished.report, elapsed_s))
+                        note_report(event.finished.report, time.perf_counter() - started, context)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from None
         finally:

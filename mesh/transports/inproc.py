@@ -19,12 +19,11 @@ from mesh.transports.admission import Admission
 from mesh.transports.codec import (
     context_of,
     decode_branch,
-    decode_report,
     encode_branch,
     encode_options,
-    encode_report,
 )
 from mesh.transports.contract import Endpoint, Limits, node_named
+from mesh.transports.report import encode_report, note_report
 from mesh.transports.status import decode_error, encode_error
 from mesh.v1 import aggregate_service_pb2, call_pb2, error_pb2
 
@@ -147,9 +146,8 @@ class _InprocLink:
         except RequestError as error:
             wire = encode_error(error).SerializeToString()
             raise decode_error(error_pb2.ErrorDetail.FromString(wire)) from None
-        if context.timings is not None:
-            elapsed_s = time.perf_counter() - started
-            context.timings.extend(decode_report(encode_report(far, elapsed_s) or call_pb2.CallReport(), elapsed_s))
+        elapsed_s = time.perf_counter() - started
+        note_report(encode_report(far, elapsed_s) or call_pb2.CallReport(), elapsed_s, context)
         return _resend(answer)
 
     async def ready(self) -> bool:

@@ -20,13 +20,13 @@ from mesh.transports.codec import (
     context_of,
     decode_branch,
     decode_tensors,
-    encode_report,
     encode_sources,
     encode_tensors,
 )
 from mesh.transports.contract import GRAPH, Endpoint
 from mesh.transports.description import encode_description
 from mesh.transports.message import decode_call, encode_answer
+from mesh.transports.report import encode_report
 from mesh.transports.status import decode_error, encode_error, status_of
 from mesh.v1 import (
     aggregate_service_pb2,
@@ -51,7 +51,7 @@ class _Arrival:
         self._started = time.perf_counter()
 
     def report(self) -> call_pb2.CallReport | None:
-        """Where the time went so far; None unless the caller asked."""
+        """How it went so far; None where there is nothing to tell."""
         return encode_report(self.context, time.perf_counter() - self._started)
 
 

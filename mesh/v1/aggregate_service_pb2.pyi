@@ -141,7 +141,7 @@ class AggregateResponse(_message.Message):
 
     @_builtins.property
     def report(self) -> _call_pb2.CallReport:
-        """Where the time went; unset unless asked for."""
+        """How the call went; unset unless asked for, or a join was answered in part."""
 
     def __init__(
         self,

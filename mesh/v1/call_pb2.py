@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mesh/v1/call.proto\x12\x07mesh.v1\x1a\x1egoogle/protobuf/duration.proto\"q\n\tParameter\x12\x14\n\nbool_value\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x04 \x01(\tH\x00\x42\x07\n\x05value\"\xba\x01\n\x0b\x43\x61llOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x03(\x0b\x32$.mesh.v1.CallOptions.ParametersEntry\x12\x16\n\x0ereport_timings\x18\x03 \x01(\x08\x1a\x45\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.mesh.v1.Parameter:\x02\x38\x01\"\xc4\x01\n\nNodeTiming\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12(\n\x05queue\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wire\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"c\n\nCallReport\x12*\n\x07\x65lapsed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x0cnode_timings\x18\x02 \x03(\x0b\x32\x13.mesh.v1.NodeTimingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mesh/v1/call.proto\x12\x07mesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13mesh/v1/error.proto\"q\n\tParameter\x12\x14\n\nbool_value\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x04 \x01(\tH\x00\x42\x07\n\x05value\"\xba\x01\n\x0b\x43\x61llOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x03(\x0b\x32$.mesh.v1.CallOptions.ParametersEntry\x12\x16\n\x0ereport_timings\x18\x03 \x01(\x08\x1a\x45\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.mesh.v1.Parameter:\x02\x38\x01\"\xc4\x01\n\nNodeTiming\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12(\n\x05queue\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wire\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"v\n\x0c\x42ranchReport\x12\x0e\n\x06\x62ranch\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.mesh.v1.BranchState\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.mesh.v1.ErrorDetail\"C\n\nJoinReport\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\'\n\x08\x62ranches\x18\x02 \x03(\x0b\x32\x15.mesh.v1.BranchReport\"\x87\x01\n\nCallReport\x12*\n\x07\x65lapsed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x0cnode_timings\x18\x02 \x03(\x0b\x32\x13.mesh.v1.NodeTiming\x12\"\n\x05joins\x18\x03 \x03(\x0b\x32\x13.mesh.v1.JoinReport*\x95\x01\n\x0b\x42ranchState\x12\x1c\n\x18\x42RANCH_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42RANCH_STATE_ANSWERED\x10\x01\x12\x17\n\x13\x42RANCH_STATE_FAILED\x10\x02\x12\x15\n\x11\x42RANCH_STATE_LATE\x10\x03\x12\x1d\n\x19\x42RANCH_STATE_WITHOUT_ROWS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CALLOPTIONS_PARAMETERSENTRY']._loaded_options = None
   _globals['_CALLOPTIONS_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_PARAMETER']._serialized_start=63
-  _globals['_PARAMETER']._serialized_end=176
-  _globals['_CALLOPTIONS']._serialized_start=179
-  _globals['_CALLOPTIONS']._serialized_end=365
-  _globals['_CALLOPTIONS_PARAMETERSENTRY']._serialized_start=296
-  _globals['_CALLOPTIONS_PARAMETERSENTRY']._serialized_end=365
-  _globals['_NODETIMING']._serialized_start=368
-  _globals['_NODETIMING']._serialized_end=564
-  _globals['_CALLREPORT']._serialized_start=566
-  _globals['_CALLREPORT']._serialized_end=665
+  _globals['_BRANCHSTATE']._serialized_start=915
+  _globals['_BRANCHSTATE']._serialized_end=1064
+  _globals['_PARAMETER']._serialized_start=84
+  _globals['_PARAMETER']._serialized_end=197
+  _globals['_CALLOPTIONS']._serialized_start=200
+  _globals['_CALLOPTIONS']._serialized_end=386
+  _globals['_CALLOPTIONS_PARAMETERSENTRY']._serialized_start=317
+  _globals['_CALLOPTIONS_PARAMETERSENTRY']._serialized_end=386
+  _globals['_NODETIMING']._serialized_start=389
+  _globals['_NODETIMING']._serialized_end=585
+  _globals['_BRANCHREPORT']._serialized_start=587
+  _globals['_BRANCHREPORT']._serialized_end=705
+  _globals['_JOINREPORT']._serialized_start=707
+  _globals['_JOINREPORT']._serialized_end=774
+  _globals['_CALLREPORT']._serialized_start=777
+  _globals['_CALLREPORT']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

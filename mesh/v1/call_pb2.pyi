@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from mesh.v1 import error_pb2 as _error_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _BranchState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BranchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BranchState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BRANCH_STATE_UNSPECIFIED: _BranchState.ValueType  # 0
+    """Not given."""
+    BRANCH_STATE_ANSWERED: _BranchState.ValueType  # 1
+    """Its rows."""
+    BRANCH_STATE_FAILED: _BranchState.ValueType  # 2
+    """Its error."""
+    BRANCH_STATE_LATE: _BranchState.ValueType  # 3
+    """Nothing yet, or nothing in time: the join ran without it."""
+    BRANCH_STATE_WITHOUT_ROWS: _BranchState.ValueType  # 4
+    """Its answer, which has no rows: its conditions let none of the join's through."""
+
+class BranchState(_BranchState, metaclass=_BranchStateEnumTypeWrapper):
+    """What a branch of a join had given when the join ran."""
+
+BRANCH_STATE_UNSPECIFIED: BranchState.ValueType  # 0
+"""Not given."""
+BRANCH_STATE_ANSWERED: BranchState.ValueType  # 1
+"""Its rows."""
+BRANCH_STATE_FAILED: BranchState.ValueType  # 2
+"""Its error."""
+BRANCH_STATE_LATE: BranchState.ValueType  # 3
+"""Nothing yet, or nothing in time: the join ran without it."""
+BRANCH_STATE_WITHOUT_ROWS: BranchState.ValueType  # 4
+"""Its answer, which has no rows: its conditions let none of the join's through."""
+Global___BranchState: _TypeAlias = BranchState  # noqa: Y015
 
 @_typing.final
 class Parameter(_message.Message):
@@ -161,13 +195,78 @@ class NodeTiming(_message.Message):
 Global___NodeTiming: _TypeAlias = NodeTiming  # noqa: Y015
 
 @_typing.final
+class BranchReport(_message.Message):
+    """One branch of a join."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRANCH_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    branch: _builtins.str
+    """The node that it ends in."""
+    state: Global___BranchState.ValueType
+    """What it had given."""
+    rows: _builtins.int
+    """Rows that it gave to the join."""
+    @_builtins.property
+    def error(self) -> _error_pb2.ErrorDetail:
+        """Why it gave nothing; set where it failed or was late."""
+
+    def __init__(
+        self,
+        *,
+        branch: _builtins.str = ...,
+        state: Global___BranchState.ValueType = ...,
+        rows: _builtins.int = ...,
+        error: _error_pb2.ErrorDetail | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "error", b"error", "rows", b"rows", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BranchReport: _TypeAlias = BranchReport  # noqa: Y015
+
+@_typing.final
+class JoinReport(_message.Message):
+    """Who answered in one join."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    BRANCHES_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """The aggregate node."""
+    @_builtins.property
+    def branches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BranchReport]:
+        """Every branch, in the order of the topology file."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        branches: _abc.Iterable[Global___BranchReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinReport: _TypeAlias = JoinReport  # noqa: Y015
+
+@_typing.final
 class CallReport(_message.Message):
-    """Where the time of one call went."""
+    """How a call went."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ELAPSED_FIELD_NUMBER: _builtins.int
     NODE_TIMINGS_FIELD_NUMBER: _builtins.int
+    JOINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
         """From the arrival of the request to its answer, as the worker that was called saw it. What the caller saw beyond that was
@@ -176,17 +275,24 @@ class CallReport(_message.Message):
 
     @_builtins.property
     def node_timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeTiming]:
-        """Node by node, in the order in which they ended. Nodes that ran side by side overlap."""
+        """Node by node, in the order in which they ended. Nodes that ran side by side overlap.
+        Unset, as is elapsed, unless the caller asked for a report.
+        """
+
+    @_builtins.property
+    def joins(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinReport]:
+        """In the order in which they ran: joins that a branch failed in or was late for; all joins where the caller asked for a report."""
 
     def __init__(
         self,
         *,
         elapsed: _duration_pb2.Duration | None = ...,
         node_timings: _abc.Iterable[Global___NodeTiming] | None = ...,
+        joins: _abc.Iterable[Global___JoinReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "node_timings", b"node_timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "joins", b"joins", "node_timings", b"node_timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

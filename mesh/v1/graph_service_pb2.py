@@ -24,34 +24,39 @@ _sym_db = _symbol_database.Default()
 
 from mesh.v1 import call_pb2 as mesh_dot_v1_dot_call__pb2
 from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
+from mesh.v1 import stats_pb2 as mesh_dot_v1_dot_stats__pb2
 from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/graph_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x14mesh/v1/tensor.proto\"c\n\nRunRequest\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"h\n\x0bRunResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"8\n\x10RunStreamRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.mesh.v1.RunRequest\"`\n\x0bNodeOutputs\x12\x0c\n\x04node\x18\x01 \x01(\t\x12 \n\x07outputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12!\n\x07sources\x18\x03 \x01(\x0b\x32\x10.mesh.v1.Sources\"F\n\x0bRunFinished\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\"\x96\x01\n\x11RunStreamResponse\x12\'\n\x07outputs\x18\x01 \x01(\x0b\x32\x14.mesh.v1.NodeOutputsH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.mesh.v1.RunFinishedH\x00\x42\x07\n\x05\x65vent\" \n\x0f\x44\x65scribeRequest\x12\r\n\x05graph\x18\x01 \x01(\t\"\xa5\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12#\n\x06inputs\x18\x05 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12$\n\x07outputs\x18\x06 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12\r\n\x05\x61\x66ter\x18\x07 \x03(\t\"\xa5\x01\n\x10\x44\x65scribeResponse\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12$\n\x07outputs\x18\x04 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12\'\n\x05nodes\x18\x05 \x03(\x0b\x32\x18.mesh.v1.NodeDescription2\xc7\x01\n\x0cGraphService\x12\x30\n\x03Run\x12\x13.mesh.v1.RunRequest\x1a\x14.mesh.v1.RunResponse\x12\x44\n\tRunStream\x12\x19.mesh.v1.RunStreamRequest\x1a\x1a.mesh.v1.RunStreamResponse0\x01\x12?\n\x08\x44\x65scribe\x12\x18.mesh.v1.DescribeRequest\x1a\x19.mesh.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/graph_service.proto\x12\x07mesh.v1\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\x1a\x13mesh/v1/stats.proto\x1a\x14mesh/v1/tensor.proto\"c\n\nRunRequest\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\"h\n\x0bRunResponse\x12 \n\x07outputs\x18\x01 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"8\n\x10RunStreamRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.mesh.v1.RunRequest\"`\n\x0bNodeOutputs\x12\x0c\n\x04node\x18\x01 \x01(\t\x12 \n\x07outputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12!\n\x07sources\x18\x03 \x01(\x0b\x32\x10.mesh.v1.Sources\"F\n\x0bRunFinished\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x13.mesh.v1.CallReport\"\x96\x01\n\x11RunStreamResponse\x12\'\n\x07outputs\x18\x01 \x01(\x0b\x32\x14.mesh.v1.NodeOutputsH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.mesh.v1.ErrorDetailH\x00\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x14.mesh.v1.RunFinishedH\x00\x42\x07\n\x05\x65vent\" \n\x0f\x44\x65scribeRequest\x12\r\n\x05graph\x18\x01 \x01(\t\"\xa5\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\t\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12#\n\x06inputs\x18\x05 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12$\n\x07outputs\x18\x06 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12\r\n\x05\x61\x66ter\x18\x07 \x03(\t\"\xa5\x01\n\x10\x44\x65scribeResponse\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12$\n\x07outputs\x18\x04 \x03(\x0b\x32\x13.mesh.v1.TensorSpec\x12\'\n\x05nodes\x18\x05 \x03(\x0b\x32\x18.mesh.v1.NodeDescription\"\'\n\x18GraphServiceStatsRequest\x12\x0b\n\x03own\x18\x01 \x01(\x08\"\xb1\x02\n\x19GraphServiceStatsResponse\x12\r\n\x05graph\x18\x01 \x01(\t\x12#\n\x06graphs\x18\x02 \x03(\x0b\x32\x13.mesh.v1.GraphStats\x12!\n\x05nodes\x18\x03 \x03(\x0b\x32\x12.mesh.v1.NodeStats\x12&\n\x08\x62ranches\x18\x04 \x03(\x0b\x32\x14.mesh.v1.BranchStats\x12%\n\x07shadows\x18\x05 \x03(\x0b\x32\x14.mesh.v1.ShadowStats\x12\x1f\n\x04\x61rms\x18\x06 \x03(\x0b\x32\x11.mesh.v1.ArmStats\x12%\n\x07workers\x18\x07 \x03(\x0b\x32\x14.mesh.v1.WorkerStats\x12&\n\x07missing\x18\x08 \x03(\x0b\x32\x15.mesh.v1.MissingStats2\x97\x02\n\x0cGraphService\x12\x30\n\x03Run\x12\x13.mesh.v1.RunRequest\x1a\x14.mesh.v1.RunResponse\x12\x44\n\tRunStream\x12\x19.mesh.v1.RunStreamRequest\x1a\x1a.mesh.v1.RunStreamResponse0\x01\x12?\n\x08\x44\x65scribe\x12\x18.mesh.v1.DescribeRequest\x1a\x19.mesh.v1.DescribeResponse\x12N\n\x05Stats\x12!.mesh.v1.GraphServiceStatsRequest\x1a\".mesh.v1.GraphServiceStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.graph_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNREQUEST']._serialized_start=103
-  _globals['_RUNREQUEST']._serialized_end=202
-  _globals['_RUNRESPONSE']._serialized_start=204
-  _globals['_RUNRESPONSE']._serialized_end=308
-  _globals['_RUNSTREAMREQUEST']._serialized_start=310
-  _globals['_RUNSTREAMREQUEST']._serialized_end=366
-  _globals['_NODEOUTPUTS']._serialized_start=368
-  _globals['_NODEOUTPUTS']._serialized_end=464
-  _globals['_RUNFINISHED']._serialized_start=466
-  _globals['_RUNFINISHED']._serialized_end=536
-  _globals['_RUNSTREAMRESPONSE']._serialized_start=539
-  _globals['_RUNSTREAMRESPONSE']._serialized_end=689
-  _globals['_DESCRIBEREQUEST']._serialized_start=691
-  _globals['_DESCRIBEREQUEST']._serialized_end=723
-  _globals['_NODEDESCRIPTION']._serialized_start=726
-  _globals['_NODEDESCRIPTION']._serialized_end=891
-  _globals['_DESCRIBERESPONSE']._serialized_start=894
-  _globals['_DESCRIBERESPONSE']._serialized_end=1059
-  _globals['_GRAPHSERVICE']._serialized_start=1062
-  _globals['_GRAPHSERVICE']._serialized_end=1261
+  _globals['_RUNREQUEST']._serialized_start=124
+  _globals['_RUNREQUEST']._serialized_end=223
+  _globals['_RUNRESPONSE']._serialized_start=225
+  _globals['_RUNRESPONSE']._serialized_end=329
+  _globals['_RUNSTREAMREQUEST']._serialized_start=331
+  _globals['_RUNSTREAMREQUEST']._serialized_end=387
+  _globals['_NODEOUTPUTS']._serialized_start=389
+  _globals['_NODEOUTPUTS']._serialized_end=485
+  _globals['_RUNFINISHED']._serialized_start=487
+  _globals['_RUNFINISHED']._serialized_end=557
+  _globals['_RUNSTREAMRESPONSE']._serialized_start=560
+  _globals['_RUNSTREAMRESPONSE']._serialized_end=710
+  _globals['_DESCRIBEREQUEST']._serialized_start=712
+  _globals['_DESCRIBEREQUEST']._serialized_end=744
+  _globals['_NODEDESCRIPTION']._serialized_start=747
+  _globals['_NODEDESCRIPTION']._serialized_end=912
+  _globals['_DESCRIBERESPONSE']._serialized_start=915
+  _globals['_DESCRIBERESPONSE']._serialized_end=1080
+  _globals['_GRAPHSERVICESTATSREQUEST']._serialized_start=1082
+  _globals['_GRAPHSERVICESTATSREQUEST']._serialized_end=1121
+  _globals['_GRAPHSERVICESTATSRESPONSE']._serialized_start=1124
+  _globals['_GRAPHSERVICESTATSRESPONSE']._serialized_end=1429
+  _globals['_GRAPHSERVICE']._serialized_start=1432
+  _globals['_GRAPHSERVICE']._serialized_end=1711
 # @@protoc_insertion_point(module_scope)

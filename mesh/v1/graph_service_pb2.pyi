@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mesh.v1 import call_pb2 as _call_pb2
 from mesh.v1 import error_pb2 as _error_pb2
+from mesh.v1 import stats_pb2 as _stats_pb2
 from mesh.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
@@ -72,7 +73,7 @@ class RunResponse(_message.Message):
 
     @_builtins.property
     def report(self) -> _call_pb2.CallReport:
-        """Where the time went; unset unless asked for."""
+        """How the call went; unset unless asked for, or a join was answered in part."""
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class RunFinished(_message.Message):
     """The request's id, as given or as made up."""
     @_builtins.property
     def report(self) -> _call_pb2.CallReport:
-        """Where the time went; unset unless asked for."""
+        """How the call went; unset unless asked for, or a join was answered in part."""
 
     def __init__(
         self,
@@ -330,3 +331,89 @@ class DescribeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
+
+@_typing.final
+class GraphServiceStatsRequest(_message.Message):
+    """Whose statistics to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWN_FIELD_NUMBER: _builtins.int
+    own: _builtins.bool
+    """Only what this process has counted itself: a gateway asks nobody."""
+    def __init__(
+        self,
+        *,
+        own: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own", b"own"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraphServiceStatsRequest: _TypeAlias = GraphServiceStatsRequest  # noqa: Y015
+
+@_typing.final
+class GraphServiceStatsResponse(_message.Message):
+    """What was counted. All counts and times are since each worker started: whoever wants a rate asks twice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    GRAPHS_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    BRANCHES_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    graph: _builtins.str
+    """The whole graph's name; empty where the worker that was asked is no gateway."""
+    @_builtins.property
+    def graphs(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.GraphStats]:
+        """The whole graph at a gateway, first; then the parts that workers run as one, by name."""
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.NodeStats]:
+        """Node by node, in the order of the topology."""
+
+    @_builtins.property
+    def branches(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.BranchStats]:
+        """Branch by branch, join by join."""
+
+    @_builtins.property
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.ShadowStats]:
+        """Shadow by shadow."""
+
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.ArmStats]:
+        """Arm by arm, split by split."""
+
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.WorkerStats]:
+        """The workers whose numbers these are, the one that was asked first."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.MissingStats]:
+        """The workers that should have told theirs and did not, within a second or two."""
+
+    def __init__(
+        self,
+        *,
+        graph: _builtins.str = ...,
+        graphs: _abc.Iterable[_stats_pb2.GraphStats] | None = ...,
+        nodes: _abc.Iterable[_stats_pb2.NodeStats] | None = ...,
+        branches: _abc.Iterable[_stats_pb2.BranchStats] | None = ...,
+        shadows: _abc.Iterable[_stats_pb2.ShadowStats] | None = ...,
+        arms: _abc.Iterable[_stats_pb2.ArmStats] | None = ...,
+        workers: _abc.Iterable[_stats_pb2.WorkerStats] | None = ...,
+        missing: _abc.Iterable[_stats_pb2.MissingStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "branches", b"branches", "graph", b"graph", "graphs", b"graphs", "missing", b"missing", "nodes", b"nodes", "shadows", b"shadows", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraphServiceStatsResponse: _TypeAlias = GraphServiceStatsResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class GraphServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_graph__service__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_graph__service__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.Stats = channel.unary_unary(
+                '/mesh.v1.GraphService/Stats',
+                request_serializer=mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsResponse.FromString,
+                _registered_method=True)
 
 
 class GraphServiceServicer(object):
@@ -77,6 +82,14 @@ class GraphServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stats(self, request, context):
+        """What the worker has counted since it started. Every worker serves this, also one that serves no graph; a gateway asks the
+        others, and tells of the whole mesh.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GraphServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=mesh_dot_v1_dot_graph__service__pb2.DescribeRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_graph__service__pb2.DescribeResponse.SerializeToString,
+            ),
+            'Stats': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class GraphService(object):
             '/mesh.v1.GraphService/Describe',
             mesh_dot_v1_dot_graph__service__pb2.DescribeRequest.SerializeToString,
             mesh_dot_v1_dot_graph__service__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.GraphService/Stats',
+            mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsRequest.SerializeToString,
+            mesh_dot_v1_dot_graph__service__pb2.GraphServiceStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class GraphServiceStub:
     """Run the graph on one batch and send each output as soon as it exists."""
     Describe: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.DescribeRequest, _graph_service_pb2.DescribeResponse]
     """What the graph takes and gives, and what it is made of."""
+    Stats: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.GraphServiceStatsRequest, _graph_service_pb2.GraphServiceStatsResponse]
+    """What the worker has counted since it started. Every worker serves this, also one that serves no graph; a gateway asks the
+    others, and tells of the whole mesh.
+    """
 
 @_typing.type_check_only
 class GraphServiceAsyncStub(GraphServiceStub):
@@ -51,6 +55,10 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """Run the graph on one batch and send each output as soon as it exists."""
     Describe: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.DescribeRequest, _graph_service_pb2.DescribeResponse]  # type: ignore[assignment]
     """What the graph takes and gives, and what it is made of."""
+    Stats: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.GraphServiceStatsRequest, _graph_service_pb2.GraphServiceStatsResponse]  # type: ignore[assignment]
+    """What the worker has counted since it started. Every worker serves this, also one that serves no graph; a gateway asks the
+    others, and tells of the whole mesh.
+    """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     """A graph of nodes, called as if it were one node: a whole topology at its gateway, or a part of it at a worker."""
@@ -78,5 +86,15 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_graph_service_pb2.DescribeResponse, _abc.Awaitable[_graph_service_pb2.DescribeResponse]]:
         """What the graph takes and gives, and what it is made of."""
+
+    @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _graph_service_pb2.GraphServiceStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.GraphServiceStatsResponse, _abc.Awaitable[_graph_service_pb2.GraphServiceStatsResponse]]:
+        """What the worker has counted since it started. Every worker serves this, also one that serves no graph; a gateway asks the
+        others, and tells of the whole mesh.
+        """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

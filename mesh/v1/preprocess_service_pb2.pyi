@@ -69,7 +69,7 @@ class PreprocessResponse(_message.Message):
 
     @_builtins.property
     def report(self) -> _call_pb2.CallReport:
-        """Where the time went; unset unless asked for."""
+        """How the call went; unset unless asked for, or a join was answered in part."""
 
     @_builtins.property
     def sources(self) -> _tensor_pb2.Sources:

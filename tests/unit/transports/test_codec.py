@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.context import Context, NodeTiming, Parameter
+from mesh.context import Context, Parameter
 from mesh.errors import InvalidInput
 from mesh.signature import Signature
 from mesh.tensors import DATATYPES, Tensors
@@ -20,10 +20,8 @@ from mesh.transports.codec import (
     MAX_TENSOR_NAME,
     MAX_TENSORS,
     context_of,
-    decode_report,
     decode_tensors,
     encode_options,
-    encode_report,
     encode_specs,
     encode_tensors,
 )
@@ -182,23 +180,6 @@ def test_hostile_options_are_refused_in_words(case: str) -> None:
     options, words = OPTIONS[case]
     with pytest.raises(InvalidInput, match=words):
         context_of(options, 1.0)
-
-
-def test_a_report_tells_the_first_node_of_the_time_between_the_two() -> None:
-    told = [
-        NodeTiming(node="a", worker="w", pid=7, rows=2, queue_s=0.25, compute_s=0.5),
-        NodeTiming(node="b", worker="w", pid=7, rows=2, wire_s=0.125),
-    ]
-    sent = encode_report(Context(timings=told), 1.5)
-    assert sent is not None
-    first, second = decode_report(call_pb2.CallReport.FromString(sent.SerializeToString()), 2.0)
-    assert first == NodeTiming(node="a", worker="w", pid=7, rows=2, queue_s=0.25, compute_s=0.5, wire_s=0.5)
-    assert second == told[1]
-    assert decode_report(sent, 1.0)[0].wire_s == 0.0, "clocks of two hosts may differ: never below zero"
-
-
-def test_no_report_is_made_that_nobody_asked_for() -> None:
-    assert encode_report(Context(), 1.0) is None
 
 
 def test_specs_tell_sizes_and_leave_symbols_open() -> None:
