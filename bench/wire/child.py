@@ -79,12 +79,20 @@ class Server(_Child):
 
 
 class Caller(_Child):
-    """A client of a contender."""
+    """A client of a contender.
 
-    def __init__(self, engine: str, target: str) -> None:
-        super().__init__("bench.wire.dialling", engine, target)
+    Args:
+        engine: Its name in `ENGINES`.
+        server: Whom it calls.
+    """
+
+    def __init__(self, engine: str, server: Server) -> None:
+        super().__init__("bench.wire.dialling", engine, server.target)
+        self._server = server
 
     def sample(self, *, seconds: float, size: int = 300, in_flight: int) -> Sample:
         """Call for some time."""
         told: dict[str, Any] = {"size": size, "in_flight": in_flight, "seconds": seconds}
-        return Sample(**json.loads(self.ask(json.dumps(told))))
+        before = self._server.cpu()
+        answer = json.loads(self.ask(json.dumps(told)))
+        return Sample(**answer, server_cpu=self._server.cpu() - before)

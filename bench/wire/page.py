@@ -9,6 +9,19 @@ __all__ = ["wire_tables"]
 
 NAMES = {"wire": "wire", "grpcio": "grpcio", "grpcio on uvloop": "grpcio, uvloop", "pygrpc-native": "pygrpc-native"}
 MISSING = "-"
+PARTS = {
+    "server": "**Server**: CPU µs a call, or a message of a stream, under the same load client.",
+    "neutral": "**Server under h2load**: CPU µs a call.",
+    "client": "**Client**: CPU µs a call, each client calling the same (`wire`) server.",
+    "client_of_pair": (
+        "**Client, each with a server of its own make** (pygrpc-native's is called by grpcio's client): CPU µs a call. "
+        "What a client takes depends on whether answers come one by one, or many in one read."
+    ),
+    "both_of_pair": "**Client and server together**: CPU µs a call.",
+    "pair": "**Client to server of the same make**: wall µs a call.",
+    "large": "**An echo of 3 MiB**, one in flight, client and server of the same make: wall µs a call.",
+}
+JUDGED = ("server", "client", "client_of_pair", "pair", "large")
 
 
 def wire_tables(told: dict[str, Any], table: Callable[[tuple[str, ...], list[tuple[str, ...]]], str]) -> str:
@@ -19,13 +32,7 @@ def wire_tables(told: dict[str, Any], table: Callable[[tuple[str, ...], list[tup
         head = ("load", *(NAMES[name] for name in contenders), "grpcio / wire", "pygrpc-native / wire", "target")
         return f"{title}\n\n{table(head, [_row(name, point, contenders) for name, point in points.items()])}"
 
-    blocks = [one("**Server**: CPU µs a call, or a message of a stream, under the same load client.", told["server"])]
-    if "neutral" in told:
-        blocks.append(one("**Server under h2load**: CPU µs a call.", told["neutral"]))
-    blocks.append(one("**Client**: CPU µs a call, each client calling the same (`wire`) server.", told["client"]))
-    blocks.append(
-        one("**Both**: wall µs a call, client and server of the same make (pygrpc-native's by grpcio).", told["pairs"])
-    )
+    blocks = [one(title, told[part]) for part, title in PARTS.items() if part in told]
     return "\n\n".join((*blocks, " ".join(_notes(told))))
 
 
@@ -58,17 +65,22 @@ def _notes(told: Mapping[str, Any]) -> Iterable[str]:
     if "neutral" not in told:
         yield "h2load is not installed here."
     missed = [
-        f"{kind}, {name} ({point['ratio']:.1f} of {point['target']:g})"
-        for kind in ("server", "client", "pairs")
+        f"{kind.replace('_', ' ')}, {name} ({point['ratio']:.1f} of {point['target']:g})"
+        for kind in JUDGED
         for name, point in told[kind].items()
         if not point.get("met", True)
     ]
     yield f"Targets missed: {'; '.join(missed)}." if missed else "Every target is met."
     aim = told["large_aim"]
-    short = [name for name, point in told["pairs"].items() if "MiB" in name and point["ratio"] < aim]
+    short = [name for name, point in told["large"].items() if point["ratio"] < aim]
     if short:
         yield f"The aim of {aim} times faster is not reached for {' and '.join(short)}."
-    behind = [name for kind in ("server", "pairs") for name, point in told[kind].items() if _behind(point)]
+    behind = [
+        f"{kind}, {name}"
+        for kind in ("server", "pair", "large")
+        for name, point in told[kind].items()
+        if _behind(point)
+    ]
     if behind:
         yield f"pygrpc-native is ahead at: {'; '.join(behind)}."
 

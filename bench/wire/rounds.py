@@ -19,11 +19,18 @@ class Sample:
     seconds: float
     cpu: float
     """CPU seconds of the process that is measured."""
+    server_cpu: float = 0.0
+    """Those of the server, where it is the client that is measured."""
 
     @property
     def cpu_us(self) -> float:
         """A unit."""
         return self.cpu / self.units * 1e6
+
+    @property
+    def both_cpu_us(self) -> float:
+        """A unit, client and server together."""
+        return (self.cpu + self.server_cpu) / self.units * 1e6
 
     @property
     def wall_us(self) -> float:

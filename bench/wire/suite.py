@@ -43,10 +43,11 @@ SERVER: Mapping[str, Load] = {
     "both stream, 1 message ahead": Load(method="Chat"),
     "both stream, 64 messages ahead": Load(method="Chat", in_flight=64),
 }
-CLIENT: Mapping[int, float | None] = {1: 4, 8: None, 64: 12}
-"""By calls in flight: how many times less CPU than grpcio's client."""
-THROUGHPUT_TARGET = 10
+IN_FLIGHT = {"unary, 1 in flight": 1, "unary, 8 in flight": 8, "unary, 64 in flight": 64}
+CLIENT_TARGETS = {"unary, 1 in flight": 4, "unary, 64 in flight": 12}
+THROUGHPUT_TARGETS = {"unary, 64 in flight": 10}
 LARGE_TARGET, LARGE_AIM = 1, 2
+NEUTRAL = ("unary, 1 in flight", "unary, 64 in flight", "unary, 64 connections")
 NEUTRAL_ROUNDS = 3
 
 
@@ -59,41 +60,26 @@ def _run() -> dict[str, Any]:
     found: dict[str, Any] = {
         "rounds": ROUNDS,
         "native": native_absence() or version("pygrpc-native"),
-        "neutral_program": PROGRAM is not None,
         "large_aim": LARGE_AIM,
     }
-    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
         servers = {name: stack.enter_context(Server(name)) for name in ENGINES}
         found["server"] = {name: _under_load(servers, load) for name, load in SERVER.items()}
         if PROGRAM:
             found["neutral"] = {
-                name: _neutral(servers, SERVER[name], found["server"][name]["us_wall"])
-                for name in ("unary, 1 in flight", "unary, 64 in flight", "unary, 64 connections")
+                name: _neutral(servers, SERVER[name], found["server"][name]["us_wall"]) for name in NEUTRAL
             }
-        callers = {
-            name: stack.enter_context(Caller(name, servers["wire"].target))
-            for name in ENGINES
-            if name != "pygrpc-native"  # a server alone
-        }
-        found["client"] = {
-            f"unary, {in_flight} in flight": _clients(callers, in_flight, target)
-            for in_flight, target in CLIENT.items()
-        }
-        paths = {name: str(Path(folder) / f"{index}.sock") for index, name in enumerate(ENGINES)}
-        by_unix = {name: stack.enter_context(Server(name, path)) for name, path in paths.items()}
-        pairs = _pairs(stack, servers)
-        found["pairs"] = {
-            "300 B over tcp, 64 in flight": _paired(pairs, in_flight=64, target=THROUGHPUT_TARGET),
-            "3 MiB over tcp, 1 in flight": _paired(pairs, size=LARGE, in_flight=1, target=LARGE_TARGET),
-            "3 MiB over unix, 1 in flight": _paired(
-                _pairs(stack, by_unix), size=LARGE, in_flight=1, target=LARGE_TARGET
-            ),
-        }
+        found["client"] = _clients(stack, servers["wire"])
+        callers = {name: stack.enter_context(Caller(name, server)) for name, server in servers.items()}
+        found |= _pairs(callers)
+        found["large"] = {"3 MiB over tcp": _large(callers)}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        by_unix: dict[str, Caller] = {}
+        for place, name in enumerate(ENGINES):
+            server = stack.enter_context(Server(name, str(folder / f"{place}.sock")))
+            by_unix[name] = stack.enter_context(Caller(name, server))
+        found["large"]["3 MiB over unix"] = _large(by_unix)
     return found
-
-
-def _pairs(stack: ExitStack, servers: Mapping[str, Server]) -> dict[str, Caller]:
-    return {name: stack.enter_context(Caller(name, server.target)) for name, server in servers.items()}
 
 
 def _under_load(servers: Mapping[str, Server], load: Load) -> dict[str, Any]:
@@ -112,8 +98,8 @@ def _under_load(servers: Mapping[str, Server], load: Load) -> dict[str, Any]:
             return sample
 
         samples = in_turn({name: sampler(server) for name, server in servers.items()}, rounds=ROUNDS)
-    walls = Point(samples=samples, by=lambda sample: sample.wall_us).to_json()["us"]
-    return {**Point(samples=samples, by=lambda sample: sample.cpu_us, target=load.target).to_json(), "us_wall": walls}
+    walls = Point(samples=samples, by=_wall).to_json()["us"]
+    return {**Point(samples=samples, by=_cpu, target=load.target).to_json(), "us_wall": walls}
 
 
 def _neutral(servers: Mapping[str, Server], load: Load, walls: Mapping[str, float]) -> dict[str, Any]:
@@ -125,20 +111,48 @@ def _neutral(servers: Mapping[str, Server], load: Load, walls: Mapping[str, floa
         return Neutral(servers[name], calls=calls, **shape).sample
 
     samples = in_turn({name: sampler(name) for name in servers}, rounds=NEUTRAL_ROUNDS)
-    return Point(samples=samples, by=lambda sample: sample.cpu_us, target=load.target).to_json()
+    return Point(samples=samples, by=_cpu, target=load.target).to_json()
 
 
-def _clients(callers: Mapping[str, Caller], in_flight: int, target: float | None) -> dict[str, Any]:
+def _clients(stack: ExitStack, server: Server) -> dict[str, Any]:
     """A client's CPU a call, with the same server for all."""
-    samples = in_turn({name: _sampler(caller, 300, in_flight) for name, caller in callers.items()}, rounds=ROUNDS)
-    return Point(samples=samples, by=lambda sample: sample.cpu_us, target=target).to_json()
+    # pygrpc-native is a server alone.
+    callers = {name: stack.enter_context(Caller(name, server)) for name in ENGINES if name != "pygrpc-native"}
+    return {
+        name: Point(samples=_called(callers, in_flight), by=_cpu, target=CLIENT_TARGETS.get(name)).to_json()
+        for name, in_flight in IN_FLIGHT.items()
+    }
 
 
-def _paired(callers: Mapping[str, Caller], *, size: int = 300, in_flight: int, target: float) -> dict[str, Any]:
-    """Time a call, client and server of the same make."""
-    samples = in_turn({name: _sampler(caller, size, in_flight) for name, caller in callers.items()}, rounds=ROUNDS)
-    return Point(samples=samples, by=lambda sample: sample.wall_us, target=target).to_json()
+def _pairs(callers: Mapping[str, Caller]) -> dict[str, Any]:
+    """Client and server of the same make: the client's CPU a call, that of both, and the time."""
+    samples = {name: _called(callers, in_flight) for name, in_flight in IN_FLIGHT.items()}
+
+    def points(by: Callable[[Sample], float], targets: Mapping[str, float]) -> dict[str, Any]:
+        return {name: Point(samples=of, by=by, target=targets.get(name)).to_json() for name, of in samples.items()}
+
+    return {
+        "client_of_pair": points(_cpu, CLIENT_TARGETS),
+        "both_of_pair": points(lambda sample: sample.both_cpu_us, {}),
+        "pair": points(_wall, THROUGHPUT_TARGETS),
+    }
 
 
-def _sampler(caller: Caller, size: int, in_flight: int) -> Callable[[], Sample]:
-    return lambda: caller.sample(seconds=SAMPLE_S, size=size, in_flight=in_flight)
+def _large(callers: Mapping[str, Caller]) -> dict[str, Any]:
+    """Time of an echo of 3 MiB, one in flight."""
+    return Point(samples=_called(callers, 1, LARGE), by=_wall, target=LARGE_TARGET).to_json()
+
+
+def _called(callers: Mapping[str, Caller], in_flight: int, size: int = 300) -> dict[str, list[Sample]]:
+    def sampler(caller: Caller) -> Callable[[], Sample]:
+        return lambda: caller.sample(seconds=SAMPLE_S, size=size, in_flight=in_flight)
+
+    return in_turn({name: sampler(caller) for name, caller in callers.items()}, rounds=ROUNDS)
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu_us
+
+
+def _wall(sample: Sample) -> float:
+    return sample.wall_us
