@@ -71,7 +71,7 @@ def note(tensors: Tensors, state: State) -> None:
             if name != ROWS:
                 state.arrays[name] = array
     for (node, mark), levels in told.items():
-        (state.given if mark == GIVEN else state.taken)[node] = _rows(node, levels)
+        (state.given if mark == GIVEN else state.taken)[node] = _rows(node, levels, state.all.count)
 
 
 def _level(name: str, level: str, array: Array) -> int:
@@ -80,11 +80,14 @@ def _level(name: str, level: str, array: Array) -> int:
     return int(level)
 
 
-def _rows(node: str, levels: Mapping[int, Array]) -> Rows:
+def _rows(node: str, levels: Mapping[int, Array], count: int) -> Rows:
     inside = tuple(levels[level] for level in range(len(levels)) if level in levels)
-    numbers = inside[-1] if inside else None
-    if len(inside) != len(levels) or numbers is None or any(len(one) != len(numbers) for one in inside):
+    rows = len(inside[-1]) if inside else 0
+    if len(inside) != len(levels) or any(len(numbers) != rows for numbers in inside):
         raise InvalidInput(f"the rows of node {node!r} are told by levels of unlike length", node=node)
-    if len(numbers) and (int(numbers[0]) < 0 or bool((numbers[1:] <= numbers[:-1]).any())):
-        raise InvalidInput(f"the rows of node {node!r} have to rise", node=node)
-    return Rows(len(numbers), inside)
+    if rows:
+        rising = all(bool((numbers[1:] >= numbers[:-1]).all()) for numbers in inside)
+        once = bool((inside[-1][1:] > inside[-1][:-1]).all())
+        if not rising or not once or min(int(numbers[0]) for numbers in inside) < 0 or inside[0][-1] >= count:
+            raise InvalidInput(f"the rows of node {node!r} have to rise, below those of the request", node=node)
+    return Rows(rows, inside)

@@ -51,10 +51,10 @@ class Executor:
         self._outputs = dict(outputs)
         self.shadows = tuple(shadows)
         """Nodes that are given each request once it is answered."""
-        given: dict[str, dict[str, str]] = {}
+        self._given: dict[str, dict[str, str]] = {}
         for name, edge in outputs.items():
-            given.setdefault(edge_node(edge), {})[name] = edge
-        self._events = {**(branches or {}), **given}
+            self._given.setdefault(edge_node(edge), {})[name] = edge
+        self._events = {**(branches or {}), **self._given}
 
     async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
         """Run the graph on one batch.
@@ -65,17 +65,20 @@ class Executor:
         """
         state = self._enter(request, context)
         await _run(self._program, state)
-        if state.given:
-            self._check_whole(state)
+        answer = self._whole(state, self._outputs)
         for shadow in self.shadows:
             shadow.begin(state)
-        return state.gather(self._outputs, state.all)
+        return answer
 
-    def _check_whole(self, state: State) -> None:
-        for name, edge in self._outputs.items():
-            rows = state.given_by(edge_node(edge))
+    def _whole(self, state: State, outputs: Mapping[str, str]) -> Tensors:
+        """Outputs of the graph, held against the rows of the request."""
+        for name, edge in outputs.items() if state.given else ():
+            node = edge_node(edge)
+            rows = state.given_by(node)
             if rows.count != state.all.count or len(rows.levels) > 1:
-                raise NodeFailed(f"answers {rows.count} of {state.all.count} rows of {name!r}", node=edge_node(edge))
+                text = f"answers {rows.count} of {state.all.count} rows of {name!r}"
+                raise NodeFailed(text, node=node, request_id=state.context.request_id)
+        return state.gather(outputs, state.all)
 
     async def stream(
         self, request: Tensors, context: Context, /
@@ -88,11 +91,11 @@ class Executor:
         """
         state = self._enter(request, context)
         # Every step ends at most once, and then the whole: put_nowait never meets a full queue.
-        events: asyncio.Queue[tuple[str, RequestError | None] | None] = asyncio.Queue(len(self._program.steps) + 2)
+        events: asyncio.Queue[tuple[str, RequestError | None] | None] = asyncio.Queue(len(self._program.steps) + 1)
         names = [step.name for step in self._program.steps]
 
         def ended(index: int, error: RequestError | None) -> None:
-            if names[index] in self._events:
+            if names[index] in self._events and (error is None or names[index] not in self._given):
                 events.put_nowait((names[index], error))
 
         async def run() -> None:
@@ -102,24 +105,29 @@ class Executor:
                 events.put_nowait(None)
 
         running = asyncio.ensure_future(run())
-        last: RequestError | None = None
+        told: list[RequestError] = []
         try:
             while (event := await events.get()) is not None:
                 node, error = event
-                last = error or last
+                if error is not None:
+                    told.append(error)
                 yield node, error or self._told(state, node)
-            try:
-                await running
-                for shadow in self.shadows:
-                    shadow.begin(state)
-            except RequestError as error:
-                if error is not last:
-                    yield error.node, error
+            await running
+            for shadow in self.shadows:
+                shadow.begin(state)
+        except RequestError as error:
+            # Where a branch that was required failed, it has been told already.
+            if all(error is not one for one in told):
+                yield error.node, error
         finally:
             running.cancel()
             await asyncio.wait((running,))
+            if not running.cancelled():
+                running.exception()  # a stream that was closed early does not ask for it
 
     def _told(self, state: State, node: str) -> Tensors:
+        if node in self._given:
+            return self._whole(state, self._given[node])
         rows = state.given_by(node)
         tensors = state.gather(self._events[node], rows)
         return Tensors.trusted(dict(tensors), rows.levels[0]) if rows.levels else tensors
@@ -166,7 +174,7 @@ class Piece:
 
 
 async def _run(program: Program, state: State, ended: Ended | None = None) -> None:
-    if not program.chain:
+    if not program.one_by_one:
         await Run(program, state, ended)()
         return
     for step in program.steps:

@@ -33,15 +33,18 @@ class Joining:
         """Branches that have not ended."""
         self.failed: dict[str, RequestError] = {}
         """Branches that ended without an answer."""
-        self._answered = 0
+        self.there: list[str] = []
+        """Branches that are there, and have rows."""
         self._empty = 0
         self._count = len(self.pending)
 
     def answered(self, branch: str, *, has_rows: bool) -> Verdict:
         """A branch is there."""
         del self.pending[branch]
-        self._answered += has_rows
-        self._empty += not has_rows
+        if has_rows:
+            self.there.append(branch)
+        else:
+            self._empty += 1
         return self._judge(waits=self._policy.waits)
 
     def fail(self, branch: str, error: RequestError) -> Verdict:
@@ -65,7 +68,7 @@ class Joining:
         for error in self.failed.values():
             return error
         missing = ", ".join(self.pending)
-        return DeadlineExceeded(f"{self._answered} of {self._needed} branches were there in time; missing: {missing}")
+        return DeadlineExceeded(f"{len(self.there)} of {self._needed} branches were there in time; missing: {missing}")
 
     @property
     def _needed(self) -> int:
@@ -74,10 +77,10 @@ class Joining:
 
     def _judge(self, *, waits: bool) -> Verdict:
         needed = self._needed
-        hopeless = self._answered + len(self.pending) < needed
+        hopeless = len(self.there) + len(self.pending) < needed
         if hopeless or any(branch in self.failed for branch in self._policy.required):
             return Verdict.FAIL
         if not self.pending:
             return Verdict.RUN
-        enough = self._answered >= needed and not any(branch in self.pending for branch in self._policy.required)
+        enough = len(self.there) >= needed and not any(branch in self.pending for branch in self._policy.required)
         return Verdict.RUN if enough and not waits else Verdict.WAIT

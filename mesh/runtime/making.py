@@ -43,6 +43,7 @@ class StepMaking:
                 handler=handler,
                 branches=node.branches,
                 outputs=outputs,
+                gives=node.gives,
                 max_message_bytes=self._max_bytes,
                 rows_of=node.rows_of,
                 every=node.needs == "every",

@@ -6,8 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from mesh.runtime.steps import Step
-from mesh.topology.graph import Join
+from mesh.runtime.steps import JoinStep, Step
 
 __all__ = ["Program"]
 
@@ -29,10 +28,10 @@ class Program:
     """The steps that nothing feeds."""
     gives: frozenset[int]
     """The steps that give an output of the graph."""
-    joins: tuple[tuple[int, Join, tuple[str, ...]], ...]
-    """Joins that do not need every branch: step, policy, branches."""
-    chain: bool
-    """Each step has only the one before it to wait for, and needs all of that."""
+    joins: dict[int, JoinStep]
+    """By step, the joins that do not need every branch."""
+    one_by_one: bool
+    """Each step waits for the one before it, and needs all that feeds it: no two ever run at once."""
 
     @classmethod
     def of(cls, steps: Sequence[Step], wanted: Collection[str]) -> Self:
@@ -50,9 +49,9 @@ class Program:
                 after[feeder].append(index)
         gives = frozenset(index for index, step in enumerate(steps) if step.name in wanted)
         first = tuple(index for index, before in enumerate(feeds) if not before)
-        joins = tuple(
-            (index, step.join, step.branch_names) for index, step in enumerate(steps) if step.join is not None
-        )
+        joins = {
+            index: step for index, step in enumerate(steps) if isinstance(step, JoinStep) and step.join is not None
+        }
         return cls(
             steps=tuple(steps),
             feeds=feeds,
@@ -65,5 +64,5 @@ class Program:
             first=first,
             gives=gives,
             joins=joins,
-            chain=len(first) <= 1 and all(len(followers) <= 1 for followers in after) and not joins,
+            one_by_one=not joins and all(index - 1 in before for index, before in enumerate(feeds) if index),
         )

@@ -8,6 +8,7 @@ has run already, and what feeds only a step that failed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,9 +17,14 @@ from mesh.errors import DeadlineExceeded, RequestError
 from mesh.runtime.joining import Joining, Verdict
 from mesh.runtime.program import Program
 from mesh.runtime.state import State
-from mesh.topology.graph import Join
+from mesh.runtime.steps import JoinStep
 
 __all__ = ["Ended", "Run"]
+
+log = logging.getLogger("mesh.runtime")
+
+CUT_OFF_S = 1.0
+"""How long steps that were cancelled may take to end before nobody waits for them any more."""
 
 Ended = Callable[[int, RequestError | None], object]
 """Told of each step that ends: its number, and why it gives nothing if so."""
@@ -46,40 +52,48 @@ class Run:
         self._ready: list[int] = []
         self._timers: list[Timer] = []
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._joinings = {index: Joining(policy, branches) for index, policy, branches in program.joins}
+        self._joinings: dict[int, Joining] = {}
 
     async def __call__(self) -> None:
-        """Run to the end; nothing is left running.
+        """Run to the end. Nothing is left running, but for steps that are cancelled and do not end within `CUT_OFF_S`.
 
         Raises:
             RequestError: The first thing that went wrong and that an output could not do without.
         """
         try:
-            for index, policy, _ in self._program.joins:
-                self._set_timers(index, policy)
-            self._start(list(self._program.first))
+            for index, step in self._program.joins.items():
+                self._join(index, step)
+            self._start(self._program.first)
             await self._over
         finally:
             for timer in self._timers:
                 timer.cancel()
-            if left := list(self._tasks.values()):
-                for task in left:
-                    task.cancel()
-                await asyncio.wait(left)
+            if self._tasks:
+                await self._cut_off()
             if self._over.done() and not self._over.cancelled():
                 self._over.exception()  # a caller that was cancelled does not ask for it
 
-    def _set_timers(self, index: int, policy: Join) -> None:
+    async def _cut_off(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        _, left = await asyncio.wait(self._tasks.values(), timeout=CUT_OFF_S)
+        if left:
+            names = [self._program.steps[index].name for index, task in self._tasks.items() if task in left]
+            log.warning("%s went on though cancelled, on request %s", ", ".join(names), self._state.context.request_id)
+
+    def _join(self, index: int, step: JoinStep) -> None:
+        assert step.join is not None
+        self._joinings[index] = Joining(step.join, step.branches)
         clock = self._state.context.clock
         arrived = clock.now()
-        if policy.deadline_s is not None:
-            self._timers.append(clock.call_at(arrived + policy.deadline_s, partial(self._due, index)))
-        for branch, timeout_s in policy.timeouts_s.items():
+        if step.join.deadline_s is not None:
+            self._timers.append(clock.call_at(arrived + step.join.deadline_s, partial(self._due, index)))
+        for branch, timeout_s in step.join.timeouts_s.items():
             self._timers.append(clock.call_at(arrived + timeout_s, partial(self._too_late, index, branch)))
 
     # Steps that can run.
 
-    def _start(self, ready: list[int]) -> None:
+    def _start(self, ready: Sequence[int]) -> None:
         for index in ready:
             if index not in self._done:
                 self._tasks[index] = asyncio.ensure_future(self._follow(index))
@@ -154,17 +168,25 @@ class Run:
         has_rows = self._state.given_by(name).count > 0 or self._state.all.count == 0
         return self._decided(follower, joining.answered(name, has_rows=has_rows))
 
-    def _decided(self, index: int, verdict: Verdict) -> RequestError | None:
+    def _decided(self, index: int, verdict: Verdict, *, due: bool = False) -> RequestError | None:
         """Make a join ready that can run; returns why it never will, if so."""
         if verdict is Verdict.FAIL:
             error = self._joinings[index].error()
             error.locate(node=self._program.steps[index].name, request_id=self._state.context.request_id)
             return error
         if verdict is Verdict.RUN and index not in self._ready and index not in self._tasks:
+            if not due and self._is_short(index):
+                return None
             self._ready.append(index)
             # What is not there by now is not waited for.
             self._release(index, self._program.feeds[index])
         return None
+
+    def _is_short(self, index: int) -> bool:
+        """Whether a join, though it has the branches that it needs, has some row on fewer of them than it could."""
+        step, joining = self._program.joins[index], self._joinings[index]
+        assert step.join is not None
+        return bool(joining.pending) and not step.covered(self._state, joining.there, step.join.quorum)
 
     def _release(self, holder: int, feeders: Sequence[int]) -> None:
         """A step waits for those that feed it no more; where nobody does, they are over, and release theirs."""
@@ -184,7 +206,7 @@ class Run:
 
     def _due(self, index: int) -> None:
         if index not in self._done and index not in self._tasks:
-            self._settle(index, self._joinings[index].due())
+            self._settle(index, self._joinings[index].due(), due=True)
 
     def _too_late(self, index: int, branch: str) -> None:
         joining = self._joinings[index]
@@ -196,8 +218,8 @@ class Run:
         self._release(index, (feeder,))
         self._settle(index, verdict)
 
-    def _settle(self, index: int, verdict: Verdict) -> None:
-        failed = self._decided(index, verdict)
+    def _settle(self, index: int, verdict: Verdict, *, due: bool = False) -> None:
+        failed = self._decided(index, verdict, due=due)
         if failed is not None:
             self._end(index, failed)
         self._start(self._taken_ready())

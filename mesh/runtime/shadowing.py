@@ -18,6 +18,8 @@ __all__ = ["Comparison", "Shadow"]
 
 MAX_IN_FLIGHT = 16
 """Requests of one shadow at once; those past it are not mirrored, and counted."""
+CUT_OFF_S = 1.0
+"""How long a shadow that was cancelled may take to end."""
 TOLERANCE = 1e-5
 """How far floating point numbers may differ, relative or absolute, and count as the same: what another batch does."""
 
@@ -50,7 +52,9 @@ class Shadow:
         self._beside = dict(beside)
         self._target = target
         self._timeout_s = timeout_s
+        self._needed = [*step.reads, *self._beside.values()]
         self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.comparison = Comparison()
 
     @property
@@ -60,24 +64,27 @@ class Shadow:
 
     def begin(self, state: State) -> None:
         """Mirror a request that has been answered; nobody waits for it."""
-        if any(edge not in state.arrays for edge in self._beside.values()):
-            return  # its target gave nothing
+        if self._closed or any(edge not in state.arrays for edge in self._needed):
+            return  # its target gave nothing, or what feeds it
         if len(self._running) >= MAX_IN_FLIGHT:
             self.comparison.dropped += 1
             return
         context = replace(state.context, deadline=None, timings=None).within(self._timeout_s)
-        mirrored = replace(state, context=context, arrays=dict(state.arrays), given=dict(state.given))
+        mirrored = replace(
+            state, context=context, arrays=dict(state.arrays), given=dict(state.given), taken=dict(state.taken)
+        )
         task = asyncio.ensure_future(self._run(mirrored))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def close(self) -> None:
-        """Give up what runs."""
+        """Give up what runs, and take nothing more."""
+        self._closed = True
         left = list(self._running)
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=CUT_OFF_S)
 
     async def settled(self) -> None:
         """Return once nothing runs."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from mesh.context import Context
-from mesh.errors import DeadlineExceeded, NodeFailed, RequestError
+from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, RequestError
 from mesh.handler import Branches, Handler
 from mesh.runtime.crossing import note, packed
 from mesh.runtime.rows import Rows, intersection, positions
@@ -35,16 +35,6 @@ class Step(Protocol):
     @property
     def feeds(self) -> set[str]:
         """The nodes that it waits for. (Inputs of the graph are there from the start.)"""
-        ...
-
-    @property
-    def join(self) -> Join | None:
-        """How it waits for its branches, where it does not need them all."""
-        ...
-
-    @property
-    def branch_names(self) -> tuple[str, ...]:
-        """The branches that it joins, by the nodes that they end in."""
         ...
 
     async def run(self, state: State) -> None:
@@ -85,8 +75,7 @@ class NodeStep:
     """Most bytes of tensors that it may take, and give."""
     thinning: Sequence[Thinning] = ()
     expands: bool = False
-    join: None = None
-    branch_names: tuple[str, ...] = ()
+    """Its answers have sources: which of the rows that it was given each of theirs came from."""
 
     @property
     def reads(self) -> list[str]:
@@ -107,15 +96,15 @@ class NodeStep:
             if state.given or self.thinning:
                 rows = self._rows(state)
                 if not rows.count and rows.levels:
-                    nothing = {edge: _empty(self.gives[name]) for name, edge in self.outputs.items()}
-                    state.give(self.name, nothing, rows, rows.expanded(_NOTHING) if self.expands else rows)
+                    given = rows.expanded(_NOTHING) if self.expands else rows
+                    state.give(self.name, _nothing(self.gives, self.outputs), rows, given)
                     return
             request = state.gather(self.inputs, rows)
             request.check_size(self.max_message_bytes, "takes")
             answer = await self.handler(request, context)
             answer.check_size(self.max_message_bytes, "gives")
-            given = rows if answer.sources is None else rows.expanded(answer.sources)
-            state.give(self.name, _named(answer, self.outputs), rows, given)
+            given = rows.expanded(self._sources(answer, rows)) if self.expands else rows
+            state.give(self.name, _named(answer, self.outputs, given), rows, given)
         except BaseException as error:
             _explain(error, self.name, rows, context)
             raise
@@ -126,6 +115,14 @@ class NodeStep:
             if rows.count:
                 rows = one(state, rows)
         return rows
+
+    def _sources(self, answer: Tensors, rows: Rows) -> Array:
+        sources = answer.sources
+        if sources is None:
+            raise NodeFailed("gave no sources, and its rows are not those that it was given")
+        if len(sources) and sources[-1] >= rows.count:
+            raise NodeFailed(f"gave a row of row {sources[-1]}, where {rows.count} were given")
+        return sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +135,8 @@ class JoinStep:
     """Branch, which is the node that it ends in -> tensor -> edge."""
     outputs: Mapping[str, str]
     """Tensor that it gives -> edge."""
+    gives: Mapping[str, TensorSpec]
+    """By tensor."""
     max_message_bytes: int
     rows_of: Sequence[RowsOf] = ()
     """What tells the rows that it answers: those that are in all of these; every row of the request where empty."""
@@ -146,11 +145,7 @@ class JoinStep:
     gathers: bool = False
     """It answers rows that its branches were made of."""
     join: Join | None = None
-
-    @property
-    def branch_names(self) -> tuple[str, ...]:
-        """The branches, in the order of the file."""
-        return tuple(self.branches)
+    """How it waits for its branches, where it does not need them all."""
 
     @property
     def feeds(self) -> set[str]:
@@ -164,12 +159,26 @@ class JoinStep:
         try:
             context.check_deadline()
             rows = self._rows(state)
+            if not rows.count and rows.levels:
+                state.give(self.name, _nothing(self.gives, self.outputs), rows, rows)
+                return
             answer = await self.handler(self._gather(state, rows), context)
             answer.check_size(self.max_message_bytes, "gives")
-            state.give(self.name, _named(answer, self.outputs), rows, rows)
+            state.give(self.name, _named(answer, self.outputs, rows), rows, rows)
         except BaseException as error:
             _explain(error, self.name, rows, context)
             raise
+
+    def covered(self, state: State, answered: Iterable[str], times: int) -> bool:
+        """Whether each row that it answers is on so many of the branches that are there."""
+        if not state.given or self.gathers:
+            return True
+        rows = self._rows(state)
+        found = np.zeros(rows.count, np.int64)
+        for branch in answered:
+            where = positions(intersection(state.given_by(branch), rows), rows)
+            found[slice(None) if where is None else where] += 1
+        return bool((found >= times).all())
 
     def _rows(self, state: State) -> Rows:
         if not state.given:
@@ -192,7 +201,7 @@ class JoinStep:
             else:
                 branches[branch] = found = self._branch(state, branch, tensors, rows)
                 found.check_size(self.max_message_bytes, "takes")
-        return Branches.trusted(branches, rows.count)
+        return Branches.trusted(_alike(branches) if state.given else branches, rows.count)
 
     def _branch(self, state: State, branch: str, tensors: Mapping[str, str], rows: Rows) -> Tensors:
         given = state.given_by(branch)
@@ -217,8 +226,6 @@ class PieceStep:
     """The edges that it gives."""
     rows_of: Sequence[str] = ()
     """Nodes whose rows it needs, though perhaps no edge."""
-    join: None = None
-    branch_names: tuple[str, ...] = ()
 
     @property
     def feeds(self) -> set[str]:
@@ -231,29 +238,54 @@ class PieceStep:
         try:
             context.check_deadline()
             answer = await self.handler(packed(state, self.inputs, self.feeds if state.given else ()), context)
-            if missing := next((edge for edge in self.outputs if edge not in answer), ""):
-                raise NodeFailed(f"its part of the graph gave no {missing!r}", node=self.name)
-            note(answer, state)
+            try:
+                note(answer, state)
+            except InvalidInput as wrong:
+                raise NodeFailed(f"its part of the graph answered what cannot be read: {wrong.text}") from None
+            _named(answer, {edge: edge for edge in self.outputs}, state.given_by(self.name))
         except BaseException as error:
             # Its nodes named themselves, and the rows of the request.
-            context.explain(error)
+            context.explain(error, node=self.name)
             raise
 
 
-def _named(answer: Tensors, outputs: Mapping[str, str]) -> dict[str, Array]:
+def _named(answer: Tensors, outputs: Mapping[str, str], rows: Rows) -> dict[str, Array]:
+    """What was given, by edge, held against the rows that it is of: a link may lead to anybody."""
     found: dict[str, Array] = {}
     for name, edge in outputs.items():
         array = answer.get(name)
         if array is None:
             raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
+        if array.shape[:1] != (rows.count,):
+            raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows.count} rows", tensor=name)
         found[edge] = array
     return found
 
 
-def _empty(spec: TensorSpec) -> Array:
-    """No rows of a tensor; sizes that are not known are zero."""
-    shape = (0, *(size if isinstance(size, int) else 0 for size in spec.shape[1:]))
-    return _frozen(np.empty(shape, DATATYPES[spec.datatype].dtype))
+def _nothing(gives: Mapping[str, TensorSpec], outputs: Mapping[str, str]) -> dict[str, Array]:
+    """No rows of each tensor, by edge; sizes that are not known are zero."""
+    found: dict[str, Array] = {}
+    for name, edge in outputs.items():
+        shape = (0, *(size if isinstance(size, int) else 0 for size in gives[name].shape[1:]))
+        found[edge] = _frozen(np.empty(shape, DATATYPES[gives[name].datatype].dtype))
+    return found
+
+
+def _alike(branches: dict[str, Tensors | RequestError]) -> dict[str, Tensors | RequestError]:
+    """The same; those without rows take the sizes of the others, where `_nothing` did not know them."""
+    there = [branch for branch in branches.values() if isinstance(branch, Tensors)]
+    for name, branch in branches.items():
+        if not isinstance(branch, Tensors) or branch.sources is None or len(branch.sources):
+            continue
+        arrays = {tensor: _sized(array, [other.get(tensor) for other in there]) for tensor, array in branch.items()}
+        branches[name] = Tensors.trusted(arrays, branch.sources)
+    return branches
+
+
+def _sized(array: Array, others: Sequence[Array | None]) -> Array:
+    shapes = [other.shape[1:] for other in others if other is not None and other.ndim == array.ndim]
+    sizes = tuple(map(max, zip(*shapes, strict=True)))
+    return array if sizes == array.shape[1:] else _frozen(np.empty((0, *sizes), array.dtype))
 
 
 def _frozen(array: Array) -> Array:
@@ -263,6 +295,8 @@ def _frozen(array: Array) -> Array:
 
 def _explain(error: BaseException, node: str, rows: Rows, context: Context) -> None:
     """Make of what left a node what its caller may see: its rows are those of the request."""
-    if isinstance(error, RequestError) and error.row is not None and rows.levels and error.row < rows.count:
+    # A join may raise the error of a branch, whose row is the request's already.
+    own = isinstance(error, RequestError) and error.node in ("", node)
+    if own and error.row is not None and rows.levels and error.row < rows.count:
         error.row = int(rows.levels[0][error.row])
     context.explain(error, node=node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Self
@@ -40,56 +40,55 @@ class When:
         return rows.where(self.condition(tensors, state.context.parameters, rows.count))
 
 
-@dataclass(frozen=True, slots=True)
 class Drawn:
     """Rows that fall into one arm of a split.
 
     Each row is given a number from 0 up to 1, by BLAKE2b over what decides: the same content falls into the same arm in
     every process and after every start, and nobody can tell another split's arms from this one's.
+
+    Args:
+        share: The arm.
     """
 
-    share: Share
-
-    @property
-    def reads(self) -> Sequence[str]:
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        first = share.by[0]
+        self._parameter = first.removeprefix(PARAMETERS) if first.startswith(PARAMETERS) else ""
+        self.reads: Sequence[str] = () if self._parameter else share.by
         """The edges whose content decides."""
-        return () if self._parameter else self.share.by
-
-    @property
-    def _parameter(self) -> str:
-        first = self.share.by[0]
-        return first.removeprefix(PARAMETERS) if first.startswith(PARAMETERS) else ""
+        group = blake2b(share.group.encode(), digest_size=16).digest()
+        self._hash = blake2b(digest_size=8, person=group)
 
     def __call__(self, state: State, rows: Rows) -> Rows:
-        """The rows of the arm."""
+        """The rows of the arm.
+
+        Raises:
+            InvalidInput: A parameter decides, and the request does not have it.
+        """
         if self._parameter:
-            return rows if self._in_arm(self._told(state)) else rows.where(np.zeros(rows.count, np.bool_))
-        arrays = [state.take(edge, rows) for edge in self.share.by]
-        arms = (self._in_arm(b"".join(_content(array[row]) for array in arrays)) for row in range(rows.count))
-        return rows.where(np.fromiter(arms, np.bool_, rows.count))
+            told = state.context.parameters.get(self._parameter)
+            if told is None:
+                text = f"the split {self._share.group!r} goes by parameter {self._parameter!r}"
+                raise InvalidInput(f"{text}, which the request does not have")
+            inside = self._in_arm(str(told).encode(errors="surrogatepass"))
+            return rows if inside else rows.where(np.zeros(rows.count, np.bool_))
+        contents = zip(*(_contents(state.take(edge, rows)) for edge in self.reads), strict=True)
+        return rows.where(np.fromiter((self._in_arm(*parts) for parts in contents), np.bool_, rows.count))
 
-    def _told(self, state: State) -> bytes:
-        value = state.context.parameters.get(self._parameter)
-        if value is None:
-            text = (
-                f"the split {self.share.group!r} goes by parameter {self._parameter!r}, which the request does not have"
-            )
-            raise InvalidInput(text)
-        return str(value).encode()
-
-    def _in_arm(self, content: bytes) -> bool:
-        drawn = int.from_bytes(blake2b(content, digest_size=8, person=_person(self.share.group)).digest(), "little")
-        return self.share.begin <= drawn / 2**64 < self.share.end
+    def _in_arm(self, *parts: bytes) -> bool:
+        drawn = self._hash.copy()
+        for part in parts:
+            drawn.update(part)
+        return self._share.begin <= int.from_bytes(drawn.digest(), "little") / 2**64 < self._share.end
 
 
-def _person(group: str) -> bytes:
-    return blake2b(group.encode(), digest_size=16).digest()
-
-
-def _content(cell: Array | bytes) -> bytes:
-    """One row's elements; lengths before texts, so that no two rows look alike when put together."""
-    if isinstance(cell, bytes):
-        return len(cell).to_bytes(4, "little") + cell
-    if cell.dtype.hasobject:
-        return b"".join(len(item).to_bytes(4, "little") + item for item in cell.ravel().tolist())
-    return np.ascontiguousarray(cell).tobytes()
+def _contents(array: Array) -> Iterable[bytes]:
+    """By row, its elements as they stand on the wire, whatever this machine's byte order is."""
+    if array.dtype.hasobject:
+        # Lengths before texts, so that no two rows look alike when put together.
+        return (
+            b"".join(len(item).to_bytes(4, "little") + item for item in row.ravel().tolist()) for row in array[:, None]
+        )
+    wire = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    size = len(wire) // max(len(array), 1)
+    return (wire[start : start + size] for start in range(0, size * len(array), size)) if size else [b""] * len(array)
