@@ -34,6 +34,7 @@ from nodes.image import DecodeImage
 from nodes.ocr_lines import FindLines, ReadLines
 from nodes.ocr_page import Orientation, Turn, TurnLine
 from nodes.onnx import OnnxPredict
+from nodes.same import Same
 from nodes.surest import Surest
 from nodes.tabular import Scale
 from nodes.text import Lowercase
@@ -166,6 +167,7 @@ CASES: dict[str, Callable[[], Case]] = {
         Tensors({"x": np.tile(images(), (100, 1)).reshape(2, -1)}),
     ),
     "Lowercase": lambda: (Lowercase, sentences()),
+    "Same": lambda: (lambda: Same(tensor="text", type="BYTES[rows, n]"), sentences()),
     "Features": lambda: (Features, files()),
     "Label": lambda: (lambda: Label(labels=fetched("magika.json")), scores()),
     "Orientation": lambda: (Orientation, pages()),

@@ -31,8 +31,13 @@ PLACED = [
     for name, path in FILES.items()
     for placement in ("fused", "processes", *(yaml.safe_load(path.read_text()).get("placements") or {}))
 ]
+DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async")
+"""Files whose models take a second to load, or a third of one for a row: not over every pair of engines."""
+LINKS_OF_DEAR = ("inproc", "wire", "grpcio")
 EVERYWHERE = [
-    pytest.param(name, placement, link, id=f"{name}-{placement}-{link}") for name, placement in PLACED for link in LINKS
+    pytest.param(name, placement, link, id=f"{name}-{placement}-{link}")
+    for name, placement in PLACED
+    for link in (LINKS_OF_DEAR if name in DEAR else LINKS)
 ]
 
 
