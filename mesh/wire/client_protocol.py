@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["ClientProtocol", "ConnectionOwner"]
 
 SILENT: Final = "the server does not answer pings"
-WRITE_BUFFER_BYTES: Final = 1 << 20
+WRITE_BYTES: Final = 256 << 10
+"""What is written at once: pieces of this size are put together in a cache and not in memory."""
+WRITE_BUFFER_BYTES: Final = 512 << 10
 """What is handed to the operating system and not taken yet; with more, no further call begins on the connection."""
 
 
@@ -160,6 +162,9 @@ class ClientProtocol(asyncio.Protocol):
         """There is room again."""
         self.paused = False
         self.connection.sender.drained()
+        self._flush()
+        if self.paused:
+            return
         for call in list(self.calls.values()):
             call.wake_writer()
         self._owner.on_room()
@@ -187,11 +192,16 @@ class ClientProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        out = self.connection.take()
-        if out:
+        connection = self.connection
+        out = connection.take(WRITE_BYTES)
+        while out:
             transport.write(out)
-            if not self.paused:
-                self.connection.sender.drained()
+            if self.paused:
+                return  # the rest when there is room again
+            if len(out) < WRITE_BYTES:
+                connection.sender.drained()
+                break
+            out = connection.take(WRITE_BYTES)
         if self.gone and not self.calls and self._linger is None:
             transport.close()
             # Closing waits until all was written, which a server that does not read can put off for ever.

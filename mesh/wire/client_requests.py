@@ -72,13 +72,13 @@ class RequestWriter:
             await call.started()
             call.raise_for_status()
         try:
-            message = call.encoded(request)
+            pieces = call.encoded(request)
         except MessageError as error:
             call.give_up(Status(error.code, error.text))
             call.raise_for_status()
             return
         try:
-            await call.send(message)
+            await call.send(pieces)
         except asyncio.CancelledError:
             call.cancel_with(CANCELLED)
             raise

@@ -131,11 +131,20 @@ class Connection:
         """
         return self._receiver.receive(data)
 
-    def take(self) -> bytes:
-        """What is to be sent now; it is handed over once."""
+    def take(self, most: int | None = None) -> bytes:
+        """What is to be sent now; it is handed over once. With `most`, whole pieces up to about so many bytes."""
         out = self._out
         if not out:
             return b""
+        if most is not None and len(out) > 1:
+            size = 0
+            for count, piece in enumerate(out, start=1):
+                size += len(piece)
+                if size >= most and count < len(out):
+                    data = b"".join(out[:count])
+                    del out[:count]
+                    self._state.budget.earned += count
+                    return data
         self._state.budget.earned += len(out)
         data = b"".join(out)
         out.clear()

@@ -11,7 +11,7 @@ import grpc
 
 from mesh.wire.streams import Buffer
 
-__all__ = ["MessageError", "MessageReader", "encode_message"]
+__all__ = ["MessageError", "MessageReader", "encode_message", "prefix_of"]
 
 _PREFIX = struct.Struct(">BI")
 PREFIX_SIZE = 5
@@ -35,6 +35,11 @@ def encode_message(message: bytes, *, compress: bool = False) -> bytes:
     if compress:
         message = gzip.compress(message, compresslevel=6, mtime=0)
     return _PREFIX.pack(compress, len(message)) + message
+
+
+def prefix_of(size: int) -> bytes:
+    """What stands before a message of a length that is not compressed."""
+    return _PREFIX.pack(False, size)
 
 
 class MessageReader:
