@@ -11,10 +11,12 @@ from mesh.errors import RequestError
 from mesh.handler import Handler
 from mesh.signature import TensorSpec
 from mesh.tensors import Tensors
+from mesh.transports.statistics import Statistics, Tell
 
 __all__ = [
     "GRAPH",
     "MAX_PARAMETERS",
+    "UNCOUNTED",
     "Description",
     "Endpoint",
     "Event",
@@ -29,6 +31,8 @@ __all__ = [
 
 GRAPH = "graph"
 """The kind of an endpoint that is a graph, or a part of one; the others are the kinds of `mesh.node.KINDS`."""
+UNCOUNTED = "nobody counts here"
+"""What a listener without statistics says when it is asked for them."""
 MAX_PARAMETERS = 64
 """Parameters of one request."""
 _EDGES_A_CALL = 8
@@ -153,6 +157,14 @@ class Link(Protocol):
         """Whether the far side says that it will answer now. False where it cannot be reached."""
         ...
 
+    async def stats(self, timeout_s: float, *, own: bool = False) -> Statistics:
+        """What the far side has counted; of the far process alone where `own`.
+
+        Raises:
+            RequestError: It cannot be reached, does not answer within `timeout_s`, or counts nothing.
+        """
+        ...
+
     async def close(self) -> None:
         """Hang up. Calls in flight end as `Unavailable`; closing twice is harmless."""
         ...
@@ -161,8 +173,10 @@ class Link(Protocol):
 class Transport(Protocol):
     """A way to listen and to dial."""
 
-    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> Listener:
-        """Serve `endpoints` at `address`.
+    async def listen(
+        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+    ) -> Listener:
+        """Serve `endpoints` at `address`; `tell`, where there is one, answers for what was counted.
 
         Raises:
             PlacementError: The address is taken or cannot be bound; never shared silently.

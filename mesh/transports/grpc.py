@@ -34,6 +34,8 @@ from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
 from mesh.transports.report import note_report
 from mesh.transports.servicers import SERVICES, add_servicers
+from mesh.transports.statistics import Statistics, Tell
+from mesh.transports.statistics_codec import decode_statistics
 from mesh.transports.status import decode_error, encode_error, error_of_call
 from mesh.v1 import (
     aggregate_service_pb2,
@@ -79,7 +81,9 @@ class GrpcTransport:
     def __init__(self, engine: Engine | str = DEFAULT_ENGINE) -> None:
         self._engine = ENGINES[engine]() if isinstance(engine, str) else engine
 
-    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> GrpcListener:
+    async def listen(
+        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+    ) -> GrpcListener:
         """Serve `endpoints`, with health and reflection.
 
         Raises:
@@ -88,7 +92,7 @@ class GrpcTransport:
         target = target_of(address)
         admission = Admission(endpoints, limits)
         server = self._engine.server(limits)
-        services = add_servicers(server, admission)
+        services = add_servicers(server, admission, tell)
         checks = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -241,6 +245,21 @@ class GrpcLink:
         except grpc.aio.UsageError:
             raise Unavailable("the link is closed") from None
         return decode_description(told)
+
+    async def stats(self, timeout_s: float = 5.0, *, own: bool = False) -> Statistics:
+        """What the far side has counted; at a gateway that of the whole mesh, unless only its `own` is wanted.
+
+        Raises:
+            RequestError: It cannot be reached, does not answer in time, or counts nothing.
+        """
+        stub = graph_service_pb2_grpc.GraphServiceStub(self._channel)
+        try:
+            told = await stub.Stats(graph_service_pb2.GraphServiceStatsRequest(own=own), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from None
+        except grpc.aio.UsageError:
+            raise Unavailable("the link is closed") from None
+        return decode_statistics(told)
 
     async def ready(self) -> bool:
         """Whether the far side's health service says SERVING, within two seconds."""

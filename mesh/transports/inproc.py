@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mesh.context import Context, cancel_requested
-from mesh.errors import PlacementError, RequestError, Unavailable
+from mesh.errors import NotFound, PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
@@ -22,10 +22,12 @@ from mesh.transports.codec import (
     encode_branch,
     encode_options,
 )
-from mesh.transports.contract import Endpoint, Limits, node_named
+from mesh.transports.contract import UNCOUNTED, Endpoint, Limits, node_named
 from mesh.transports.report import encode_report, note_report
+from mesh.transports.statistics import Statistics, Tell
+from mesh.transports.statistics_codec import decode_statistics, encode_statistics
 from mesh.transports.status import decode_error, encode_error
-from mesh.v1 import aggregate_service_pb2, call_pb2, error_pb2
+from mesh.v1 import aggregate_service_pb2, call_pb2, error_pb2, graph_service_pb2
 
 __all__ = ["InprocTransport"]
 
@@ -45,7 +47,9 @@ class InprocTransport:
         self._strict = strict
         self._listeners: dict[str, _InprocListener] = {}
 
-    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> _InprocListener:
+    async def listen(
+        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+    ) -> _InprocListener:
         """Serve `endpoints` under a name.
 
         Raises:
@@ -54,7 +58,7 @@ class InprocTransport:
         _check_address(address)
         if address in self._listeners:
             raise PlacementError(f"{address} is in use")
-        listener = _InprocListener(address, Admission(endpoints, limits), self._listeners)
+        listener = _InprocListener(address, Admission(endpoints, limits), tell, self._listeners)
         self._listeners[address] = listener
         return listener
 
@@ -74,9 +78,12 @@ def _check_address(address: str) -> None:
 
 
 class _InprocListener:
-    def __init__(self, address: str, admission: Admission, among: dict[str, _InprocListener]) -> None:
+    def __init__(
+        self, address: str, admission: Admission, tell: Tell | None, among: dict[str, _InprocListener]
+    ) -> None:
         self._address = address
         self._among = among
+        self.tell = tell
         self.admission = admission
         self.calls: set[asyncio.Task[Tensors]] = set()
 
@@ -149,6 +156,18 @@ class _InprocLink:
         elapsed_s = time.perf_counter() - started
         note_report(encode_report(far, elapsed_s) or call_pb2.CallReport(), elapsed_s, context)
         return _resend(answer)
+
+    async def stats(self, timeout_s: float, *, own: bool = False) -> Statistics:
+        listener = None if self._closed else self._among.get(self._address)
+        if listener is None:
+            raise Unavailable("the worker cannot be reached")
+        if listener.tell is None:
+            raise NotFound(UNCOUNTED)
+        told = await Context().within(timeout_s).run(listener.tell(own))
+        if not self._strict:
+            return told
+        wire = encode_statistics(told).SerializeToString()
+        return decode_statistics(graph_service_pb2.GraphServiceStatsResponse.FromString(wire))
 
     async def ready(self) -> bool:
         return not self._closed and self._address in self._among

@@ -12,7 +12,7 @@ import grpc
 from grpc_status.rpc_status import to_status
 
 from mesh.context import Context
-from mesh.errors import InvalidInput, RequestError
+from mesh.errors import InvalidInput, NotFound, RequestError
 from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
@@ -23,10 +23,12 @@ from mesh.transports.codec import (
     encode_sources,
     encode_tensors,
 )
-from mesh.transports.contract import GRAPH, Endpoint
+from mesh.transports.contract import GRAPH, UNCOUNTED, Endpoint
 from mesh.transports.description import encode_description
 from mesh.transports.message import decode_call, encode_answer
 from mesh.transports.report import encode_report
+from mesh.transports.statistics import Tell
+from mesh.transports.statistics_codec import encode_statistics
 from mesh.transports.status import decode_error, encode_error, status_of
 from mesh.v1 import (
     aggregate_service_pb2,
@@ -58,8 +60,9 @@ class _Arrival:
 class Servicer:
     """Answers for the endpoints of one listener: finds the endpoint, makes a context, runs, ends with a typed error."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, tell: Tell | None = None) -> None:
         self._admission = admission
+        self._tell = tell
 
     def unary(self, kind: str) -> Callable[[bytes, Call], Awaitable[bytes]]:
         """One batch for a node or graph of `kind`; bytes to bytes, see `mesh.transports.message`."""
@@ -180,6 +183,15 @@ class Servicer:
             return graph_service_pb2.DescribeResponse(graph=endpoint.name)
         return encode_description(endpoint.description)
 
+    async def stats(
+        self, request: graph_service_pb2.GraphServiceStatsRequest, call: Call
+    ) -> graph_service_pb2.GraphServiceStatsResponse:
+        """What was counted here, or in the whole mesh."""
+        if self._tell is None:
+            await end_with(NotFound(UNCOUNTED), "", call)
+            raise NotFound(UNCOUNTED)
+        return encode_statistics(await self._tell(request.own))
+
 
 async def end_with(error: RequestError, request_id: str, call: Call) -> bytes:
     """End the call with a typed error. Returns nothing, because ending a call raises."""
@@ -262,14 +274,23 @@ def _handlers(servicer: Servicer) -> dict[str, dict[str, Any]]:
                 request_deserializer=graph_service_pb2.DescribeRequest.FromString,
                 response_serializer=graph_service_pb2.DescribeResponse.SerializeToString,
             ),
+            "Stats": unary(
+                servicer.stats,
+                request_deserializer=graph_service_pb2.GraphServiceStatsRequest.FromString,
+                response_serializer=graph_service_pb2.GraphServiceStatsResponse.SerializeToString,
+            ),
         },
     }
 
 
-def add_servicers(server: grpc.aio.Server, admission: Admission) -> list[str]:
-    """Put a servicer for each kind that is served on `server`; returns the services' names."""
-    handlers = _handlers(Servicer(admission))
-    kinds = [kind for kind in SERVICES if kind in admission.kinds]
+def add_servicers(server: grpc.aio.Server, admission: Admission, tell: Tell | None = None) -> list[str]:
+    """Put a servicer for each kind that is served on `server`; returns the services' names.
+
+    The service of graphs is there also where there is none but something to tell.
+    """
+    handlers = _handlers(Servicer(admission, tell))
+    served = admission.kinds if tell is None else admission.kinds | {GRAPH}
+    kinds = [kind for kind in SERVICES if kind in served]
     server.add_generic_rpc_handlers(
         tuple(grpc.method_handlers_generic_handler(SERVICES[kind], handlers[kind]) for kind in kinds)
     )

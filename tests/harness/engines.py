@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mesh.transports import ENGINES, Endpoint, GrpcTransport, Limits, Link, Listener, Transport
+from mesh.transports.statistics import Tell
 
 __all__ = ["PAIRS"]
 
@@ -17,8 +18,10 @@ class _Pair:
         self._listening = GrpcTransport(listening)
         self._dialling = GrpcTransport(dialling)
 
-    async def listen(self, address: str, endpoints: Sequence[Endpoint], limits: Limits) -> Listener:
-        return await self._listening.listen(address, endpoints, limits)
+    async def listen(
+        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+    ) -> Listener:
+        return await self._listening.listen(address, endpoints, limits, tell)
 
     async def dial(self, address: str, limits: Limits) -> Link:
         return await self._dialling.dial(address, limits)
