@@ -198,6 +198,7 @@ class _Many:
                     if not self._by_address:
                         self._failed = True
                         self._host.on_room()
+                        self._host.tell()
                     await asyncio.sleep(self._backoff.next_s())
         finally:
             self._resolver = None

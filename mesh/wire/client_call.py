@@ -99,7 +99,7 @@ class Carrier(Protocol):
     paused: bool
     """Whether the operating system takes no more of what is written."""
 
-    def began(self) -> None:
+    def began(self, stream_id: int, /) -> None:
         """A call begins."""
         ...
 
@@ -192,7 +192,7 @@ class ClientCall(Outcome):
         protocol.calls[stream_id] = self
         if self._kept_bytes > self.method.retry_buffer_bytes:
             self._kept = None
-        protocol.began()
+        protocol.began(stream_id)
         if self.watchers:
             self.wake()
 

@@ -158,7 +158,7 @@ class ChannelCore:
                 call.end_attempt(status)
         elif line and self._balancer.state is ChannelConnectivity.IDLE:
             self._balancer.connect()
-        self._tell()
+        self.tell()
 
     # Connections.
 
@@ -166,7 +166,7 @@ class ChannelCore:
         """A connection came or went, or could not be made."""
         self._balancer.changed(subchannel)
         self.on_room()
-        self._tell()
+        self.tell()
         if self._idler is None and self.options.idle_s is not None and not self.closing:
             self._idler = self.loop.call_later(self.options.idle_s / IDLE_LOOKS, self._look_for_idleness, 0)
 
@@ -194,9 +194,10 @@ class ChannelCore:
         """Connect, where nothing is connected."""
         if not self.closed and self._balancer.state is ChannelConnectivity.IDLE:
             self._balancer.connect()
-            self._tell()
+            self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tell whoever waits for another state, where it is one."""
         state = self.state
         if state is not self._told:
             self._told = state
@@ -256,5 +257,5 @@ class ChannelCore:
         self.deadlines.close()
         if self._idler is not None:
             self._idler.cancel()
-        self._tell()
+        self.tell()
         return left

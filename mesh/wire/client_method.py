@@ -22,6 +22,10 @@ REMEMBERED_METADATA: Final = 64
 """Blocks of metadata that are kept for a method; the oldest is forgotten first."""
 REMEMBERED_BYTES: Final = 1024
 """Longer metadata is made anew every time."""
+_RESERVED: Final = frozenset(
+    ("te", "content-type", "content-length", "user-agent", "host", "connection", "keep-alive", "proxy-connection")
+).union(("transfer-encoding", "upgrade"))
+"""Keys that belong to the protocol."""
 _GZIP: Final = encode_block(((b"grpc-encoding", b"gzip"),))
 
 
@@ -103,9 +107,9 @@ class Method:
         try:
             found = self._metadata.get(key)
         except TypeError:  # a pair that is a list, or a value that is a bytearray
-            return encode_block(encode_metadata(key))
+            return _encoded(key)
         if found is None:
-            found = encode_block(encode_metadata(key))
+            found = _encoded(key)
             if len(found) <= REMEMBERED_BYTES:
                 if len(self._metadata) >= REMEMBERED_METADATA:
                     del self._metadata[next(iter(self._metadata))]
@@ -139,6 +143,13 @@ class Method:
         except Exception:
             log.exception("a response of %s cannot be deserialized", self.path)
             return None
+
+
+def _encoded(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
+    for key, _ in metadata:
+        if key in _RESERVED:
+            raise ValueError(f"{key!r} is no metadata key: it belongs to the protocol")
+    return encode_block(encode_metadata(metadata))
 
 
 def _least(bound: int, other: int | None) -> int:

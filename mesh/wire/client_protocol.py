@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import grpc
 
+import mesh.wire.frames as frames
 from mesh.wire.client_call import ClientCall
 from mesh.wire.connection import Connection
 from mesh.wire.events import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["ClientProtocol", "ConnectionOwner"]
 
 SILENT: Final = "the server does not answer pings"
+LAST_STREAM_ID: Final = frames.MAX_STREAM_ID
+"""The last one that a client can use: with it a connection has had its day."""
 WRITE_BYTES: Final = 256 << 10
 """What is written at once: pieces of this size are put together in a cache and not in memory."""
 WRITE_BUFFER_BYTES: Final = 512 << 10
@@ -171,8 +174,10 @@ class ClientProtocol(asyncio.Protocol):
 
     # Writing: once a loop turn, however many calls have something to say.
 
-    def began(self) -> None:
+    def began(self, stream_id: int) -> None:
         """A call begins. The only one there is has no others to wait for."""
+        if stream_id >= LAST_STREAM_ID:
+            self._leave("the stream numbers are used up")
         if len(self.calls) == 1 and not self._flush_planned:
             self._flush()
         else:
@@ -198,10 +203,8 @@ class ClientProtocol(asyncio.Protocol):
             transport.write(out)
             if self.paused:
                 return  # the rest when there is room again
-            if len(out) < WRITE_BYTES:
-                connection.sender.drained()
-                break
-            out = connection.take(WRITE_BYTES)
+            out = connection.take(WRITE_BYTES) if len(out) >= WRITE_BYTES else b""
+        connection.sender.drained()
         if self.gone and not self.calls and self._linger is None:
             transport.close()
             # Closing waits until all was written, which a server that does not read can put off for ever.

@@ -1,7 +1,7 @@
 """`Subchannel`: one connection at a time to one server, made again whenever it is gone and needed.
 
     IDLE => CONNECTING => READY => IDLE ...
-            CONNECTING => TRANSIENT_FAILURE (back-off) => CONNECTING ...
+            CONNECTING => TRANSIENT_FAILURE (tried again and again, with back-off) => READY ...
 
 Back-off is that of https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md.
 """
@@ -9,6 +9,7 @@ Back-off is that of https://github.com/grpc/grpc/blob/master/doc/connection-back
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,8 @@ from mesh.wire.limits import WireLimits
 from mesh.wire.resolving import Address
 
 __all__ = ["Backoff", "Subchannel", "SubchannelHost"]
+
+log = logging.getLogger("mesh.wire")
 
 MULTIPLIER: Final = 1.6
 JITTER: Final = 0.2
@@ -70,6 +73,10 @@ class SubchannelHost(Protocol):
 
     def on_change(self, subchannel: Subchannel, /) -> None:
         """A connection came or went, or could not be made."""
+        ...
+
+    def tell(self) -> None:
+        """The state may be another: tell whoever waits for that."""
         ...
 
 
@@ -173,7 +180,6 @@ class Subchannel:
             self._attempted_at = self.loop.time()
             self._delay_s = self._backoff.next_s()
             self._not_before = self._attempted_at + self._delay_s
-            self._move(ChannelConnectivity.CONNECTING)
             try:
                 async with asyncio.timeout(max(self._options.connect_timeout_s, 0.001)):
                     protocol = await self._first_of(await self._find())
@@ -181,10 +187,15 @@ class Subchannel:
                     raise ConnectionError(protocol.error)
             except TimeoutError:
                 self.error = f"no connection within {self._options.connect_timeout_s:g} s"
-            except (OSError, ssl.CertificateError) as error:
+            except OSError as error:
                 self.error = str(error) or type(error).__name__
+            except Exception as error:
+                # Whatever it was: with nobody trying any more, calls would wait for ever.
+                log.exception("connecting failed in an unforeseen way")
+                self.error = f"{type(error).__name__}: {error}"
             else:
                 break
+            # It stays so until there is a connection: calls that do not wait for one are not held up by every attempt.
             self._move(ChannelConnectivity.TRANSIENT_FAILURE)
         self._task = None
         self.protocol = protocol
@@ -218,6 +229,7 @@ class Subchannel:
                     return winner
         finally:
             for task in waiting:
+                task.add_done_callback(_give_up)
                 task.cancel()
         raise ConnectionError("; ".join(errors[-4:]) or "no address")
 
@@ -260,14 +272,22 @@ class Subchannel:
         assert every_s is not None
         now = self.loop.time()
         silent_s = now - protocol.heard_at
+        if protocol.pinged_at is not None and protocol.heard_at > protocol.pinged_at:
+            protocol.pinged_at = None  # the answer may be far behind in what comes, but something does come
         if protocol.pinged_at is not None:
-            if now - protocol.pinged_at >= self._options.keepalive_timeout_s and silent_s > 0:
+            wait_s = protocol.pinged_at + self._options.keepalive_timeout_s - now
+            if wait_s <= 0:
                 protocol.abort(SILENT)
                 return
-            wait_s = protocol.pinged_at + self._options.keepalive_timeout_s - now
         elif silent_s < every_s or not (protocol.calls or self._options.keepalive_without_calls):
             wait_s = every_s - silent_s if silent_s < every_s else every_s
         else:
             protocol.ping(now)
             wait_s = self._options.keepalive_timeout_s
         self._keep(protocol, max(wait_s, 0.001))
+
+
+def _give_up(task: asyncio.Task[ClientProtocol]) -> None:
+    """Hang up what a task that nobody waits for has opened all the same."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort("given up")

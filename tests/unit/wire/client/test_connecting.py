@@ -412,3 +412,56 @@ async def test_data_of_no_call_is_acknowledged() -> None:
         await connection.request(2)
         connection.send(headers(3, RESPONSE), data(3, b"\0\0\0\0\0"), headers(3, OK, end=True))
         assert await second == b""
+
+
+async def test_a_connection_whose_stream_numbers_are_used_up_makes_room_for_the_next() -> None:
+    async with scripted() as (server, channel):
+        await channel.channel_ready()
+        old = await server.connection()
+        core: Any = channel._core  # pyright: ignore[reportPrivateUsage]
+        core._balancer._only.protocol.connection._state.next_id = frames.MAX_STREAM_ID - 2
+        calls = [call_of(channel) for _ in range(4)]
+        await old.request(2)
+        assert old.requests() == [frames.MAX_STREAM_ID - 2, frames.MAX_STREAM_ID]
+        new = await server.connection()
+        await new.request(2)
+        assert new.requests() == [1, 3]
+        for connection in (new, old):
+            connection.send(*[answer(stream_id) for stream_id in connection.requests()])
+        assert [await call for call in calls] == [b"answer"] * 4
+        await old.gone()
+
+
+async def test_a_server_that_sends_much_need_not_answer_pings_at_once() -> None:
+    async with scripted(*KEEPALIVE) as (server, channel):
+        call = channel.unary_stream("/test/unary_stream")(b"", timeout=20)
+        connection = await server.connection()
+        await connection.request()
+        connection.send(headers(1, RESPONSE))
+        await connection.frame(frames.PING)
+        for _ in range(20):
+            connection.send(data(1, b"\0\0\0\0\0"))
+            assert await call.read() == b""
+            await asyncio.wait({asyncio.ensure_future(connection.lost.wait())}, timeout=0.02)
+        assert not connection.lost.is_set()
+        connection.send(headers(1, OK, end=True))
+        assert await call.read() is grpc.aio.EOF
+
+
+async def test_a_failure_stays_one_until_there_is_a_connection() -> None:
+    async with scripted(("grpc.min_reconnect_backoff_ms", 5000), greeting=b"") as (server, channel):
+        call = call_of(channel)
+        (await server.connection()).hang_up()
+        assert (await failure(call)).code() is Code.UNAVAILABLE
+        later = await server.connection()  # tries again, and waits for the server to speak
+        assert channel.get_state() is State.TRANSIENT_FAILURE
+        assert (await failure(call_of(channel))).code() is Code.UNAVAILABLE
+        later.send(SETTLED)
+        await state(channel, State.READY)
+
+
+async def test_whoever_waits_for_a_change_hears_of_a_name_that_is_not_known() -> None:
+    options = [("grpc.lb_policy_name", "round_robin")]
+    async with mesh.wire.insecure_channel("nothing.invalid:1", options) as channel:
+        channel.get_state(try_to_connect=True)
+        await state(channel, State.TRANSIENT_FAILURE)
