@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 import mesh.wire.frames as frames
 from mesh.wire.events import Event, StreamReset
@@ -30,6 +31,9 @@ from mesh.wire.state import State
 from mesh.wire.streams import BODY, ENDED, HEAD, Buffer, Stream
 
 __all__ = ["Connection"]
+
+PIECES_OF_AN_ANSWER: Final = 5
+"""What an answer in one piece earns its peer beside that piece (see `Budget`): it is worth the six it is made of."""
 
 
 class Connection:
@@ -170,7 +174,7 @@ class Connection:
         """Say that `count` bytes of a stream were consumed, so that the peer may send more."""
         self._state.acknowledge(count)
         stream = self.streams.get(stream_id)
-        if stream is not None:
+        if stream is not None and stream.receiving != ENDED:
             self._state.acknowledge_stream(stream, count)
 
     def hold(self) -> None:
@@ -267,6 +271,37 @@ class Connection:
             return
         self.sender.trailers(stream, block)
         self._sent_end(stream)
+
+    def send_answer(self, stream_id: int, head: bytes, data: bytes, trailers: bytes) -> bool:
+        """A whole answer (head, data, trailers) at once, where nothing waits and all of it fits: the common case.
+
+        Returns:
+            Whether it was sent; if not, nothing was, and it has to be sent piece by piece.
+        """
+        stream = self.streams.get(stream_id)
+        sender = self.sender
+        size = len(data)
+        longest = self.peer.max_frame
+        if (
+            stream is None
+            or stream.sending != HEAD
+            or sender.first_block
+            or size > sender.window
+            or size > stream.send_window
+            or size > sender.room
+            or size > longest
+            or len(head) > longest
+            or len(trailers) > longest
+        ):
+            return False
+        sender.window -= size
+        sender.room -= size
+        self._out.append(frames.answer(stream_id, head, data, trailers))
+        self._state.budget.earned += PIECES_OF_AN_ANSWER
+        stream.sending = ENDED
+        if stream.receiving == ENDED:
+            self._state.close(stream_id)
+        return True
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream at once. What the peer still sends on it is ignored."""

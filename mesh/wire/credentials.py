@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ChannelCredentials", "ServerCredentials", "auth_context"]
+__all__ = ["ChannelCredentials", "ServerCredentials", "auth_context", "identities", "identity_key"]
 
 ALPN = "h2"
 
@@ -86,3 +87,17 @@ def auth_context(transport: Any) -> dict[str, list[bytes]]:
     for _, value in shown.get("subjectAltName", ()):
         found.setdefault("x509_subject_alternative_name", []).append(value.encode())
     return found
+
+
+def identity_key(known: Mapping[str, list[bytes]]) -> str | None:
+    """Under which key of an `auth_context` the peer's names stand; None where it showed none."""
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        if key in known:
+            return key
+    return None
+
+
+def identities(known: Mapping[str, list[bytes]]) -> list[bytes] | None:
+    """The peer's names by its certificate; None where it showed none."""
+    key = identity_key(known)
+    return known[key] if key else None

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator
+from types import CoroutineType
 from typing import Any
 
 import grpc
@@ -28,15 +29,26 @@ def start(call: ServerCall) -> None:
     """Begin the handler: in place for as long as it does not wait."""
     task = StepTask(_serve(call), call.protocol.loop)
     call.task = task
-    task.start()
-    if not task.done():
+    if not task.start():
         call.arm()
 
 
 async def _serve(call: ServerCall) -> None:
     """Everything from handler to trailers. Never raises: nobody would hear it."""
     try:
-        await _handle(call)
+        handler = call.handler
+        given: Any = _Requests(call) if handler.request_streaming else call.only_request()
+        if handler.response_streaming:
+            method = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            await _send_all(call, method(given, call))
+        else:
+            method = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            answer = method(given, call)
+            if type(answer) is not CoroutineType and not inspect.isawaitable(answer):
+                raise TypeError(
+                    f"{method!r} is not async: this server takes no blocking handlers, it is on the event loop"
+                )
+            call.answer(await answer)
     except asyncio.CancelledError:
         if not call.over:
             call.finish(grpc.StatusCode.UNKNOWN, "the handler was cancelled")
@@ -51,36 +63,6 @@ async def _serve(call: ServerCall) -> None:
         code, _ = call.status_of_end()
         code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
         call.finish(code, f"Unexpected {type(error)}: {error}")
-
-
-async def _handle(call: ServerCall) -> None:
-    handler = call.handler
-    if handler.request_streaming:
-        given: Any = _Requests(call)
-    else:
-        given = await _only_request(call)
-    if handler.response_streaming:
-        method = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        await _send_all(call, method(given, call))
-    else:
-        method = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        answer = method(given, call)
-        if not inspect.isawaitable(answer):
-            raise TypeError(
-                f"{method!r} is not async: this server runs on the event loop and takes no blocking handlers"
-            )
-        message = await answer
-        code, details = call.status_of_end()
-        if code is grpc.StatusCode.OK:
-            call.send_message(call.serialized(message))
-        call.finish(code, details)
-
-
-async def _only_request(call: ServerCall) -> Any:
-    reader = call.reader
-    if len(reader) != 1 or reader.partial:
-        raise MessageError(grpc.StatusCode.UNIMPLEMENTED, f"{len(reader)} requests where one is taken")
-    return call.deserialized(call.take_message())
 
 
 async def _send_all(call: ServerCall, answers: Any) -> None:

@@ -46,6 +46,8 @@ MAX_STREAM_ID = (1 << 31) - 1
 HEAD = struct.Struct(">HBBBI")
 """A frame's head: length (upper 16 bits, lower 8), type, flags, stream."""
 HEAD_SIZE = 9
+_START = struct.Struct(">HBBB")
+"""The same without the stream."""
 _U32 = struct.Struct(">I")
 _SETTING = struct.Struct(">HI")
 _GOAWAY = struct.Struct(">II")
@@ -83,6 +85,24 @@ def rst_stream(stream_id: int, code: ErrorCode) -> bytes:
 def goaway(last_stream_id: int, code: ErrorCode, debug: bytes = b"") -> bytes:
     """GOAWAY (6.8)."""
     return head(8 + len(debug), GOAWAY, 0, 0) + _GOAWAY.pack(last_stream_id, code) + debug
+
+
+def answer(stream_id: int, head_block: bytes, data: bytes, trailers: bytes) -> bytes:
+    """HEADERS, DATA and HEADERS with the end; each of them has to fit into one frame."""
+    number = stream_id.to_bytes(4, "big")
+    return b"".join(
+        (
+            _START.pack(len(head_block) >> 8, len(head_block) & 0xFF, HEADERS, END_HEADERS),
+            number,
+            head_block,
+            _START.pack(len(data) >> 8, len(data) & 0xFF, DATA, 0),
+            number,
+            data,
+            _START.pack(len(trailers) >> 8, len(trailers) & 0xFF, HEADERS, END_HEADERS | END_STREAM),
+            number,
+            trailers,
+        )
+    )
 
 
 def headers(stream_id: int, block: bytes, *, end_stream: bool, max_frame: int) -> bytes:

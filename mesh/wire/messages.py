@@ -11,7 +11,7 @@ import grpc
 
 from mesh.wire.streams import Buffer
 
-__all__ = ["MessageError", "MessageReader", "encode_message", "prefix_of"]
+__all__ = ["MessageError", "MessageReader", "encode_message", "prefix_of", "whole_message"]
 
 _PREFIX = struct.Struct(">BI")
 PREFIX_SIZE = 5
@@ -28,6 +28,16 @@ class MessageError(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
+
+
+def whole_message(data: Buffer, max_bytes: int) -> bytes | None:
+    """The message that some data is, where it is just one whole plain message of at most `max_bytes` (-1: any)."""
+    if len(data) < PREFIX_SIZE:
+        return None
+    squeezed, length = _PREFIX.unpack_from(data)
+    if squeezed or length != len(data) - PREFIX_SIZE or 0 <= max_bytes < length:
+        return None
+    return bytes(data[PREFIX_SIZE:])
 
 
 def encode_message(message: bytes, *, compress: bool = False) -> bytes:
@@ -100,14 +110,11 @@ class MessageReader:
         Raises:
             MessageError: A message is too long, or compressed in a way that was not announced or not known.
         """
-        if self._need < 0 and self._have == 0 and len(data) >= PREFIX_SIZE:
+        if self._need < 0 and self._have == 0 and (message := whole_message(data, self._max_bytes)) is not None:
             # By far the most common case: one whole uncompressed message in one frame.
-            squeezed, length = _PREFIX.unpack_from(data)
-            if not squeezed and length == len(data) - PREFIX_SIZE:
-                self._check(length)
-                self._messages.append((bytes(data[PREFIX_SIZE:]), False))
-                self.held_bytes += length
-                return
+            self._messages.append((message, False))
+            self.held_bytes += len(message)
+            return
         self._keep(data)
         while True:
             if self._need < 0:

@@ -19,11 +19,11 @@ class Sender:
     """
 
     __slots__ = (
-        "_first_block",
         "_most",
         "_peer",
         "_queue",
         "control_backlog",
+        "first_block",
         "out",
         "room",
         "waiting_bytes",
@@ -35,7 +35,8 @@ class Sender:
         self._most = most_bytes
         self.room = most_bytes
         """Bytes of data that may still be held: less what waits, what was put out, and what was not written yet."""
-        self._first_block = True
+        self.first_block = True
+        """Whether no header block was sent yet: the first says that we use no dynamic table."""
         self._queue: dict[int, Stream] = {}
         """Streams that wait for the connection's window alone, in the order in which they are served."""
         self.out: list[Buffer] = []
@@ -70,9 +71,9 @@ class Sender:
 
     def block(self, stream: Stream, block: bytes, *, end: bool) -> None:
         """A header block, in as many frames as it needs."""
-        if self._first_block:
+        if self.first_block:
             block = NO_TABLE + block
-            self._first_block = False
+            self.first_block = False
         self.out.append(frames.headers(stream.stream_id, block, end_stream=end, max_frame=self._peer.max_frame))
 
     def data(self, stream: Stream, data: Buffer, *, end: bool) -> None:

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from mesh.wire.answers import HEAD, OK_TRAILERS, head_block, refusal_block, trailers_block
 from mesh.wire.call_host import CallHost
+from mesh.wire.credentials import identities, identity_key
 from mesh.wire.faults import ErrorCode
 from mesh.wire.fields import Field
-from mesh.wire.headers import encode_block
-from mesh.wire.messages import MessageError, MessageReader, encode_message
-from mesh.wire.metadata import encode_metadata, encode_status
+from mesh.wire.messages import MessageError, MessageReader, encode_message, whole_message
+from mesh.wire.metadata import encode_metadata
 from mesh.wire.routes import Route
+from mesh.wire.serializing import deserialized, serialized
 from mesh.wire.stepping import StepTask
 from mesh.wire.streams import Buffer
 
 __all__ = ["Aborted", "ServerCall"]
 
-log = logging.getLogger("mesh.wire")
-
-HEAD_FIELDS: tuple[Field, ...] = (
-    (b":status", b"200"),
-    (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", b"identity, deflate, gzip"),
-)
-HEAD = encode_block(HEAD_FIELDS)
-OK_TRAILERS = encode_block(encode_status(grpc.StatusCode.OK, ""))
 WRITE_AHEAD_BYTES = 64 << 10
 """A writer waits once more than this of its stream is not sent: enough to keep the wire busy, little enough to hold."""
 
@@ -46,33 +37,37 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
     waiting for the request => handler runs => trailers sent => over
     """
 
+    # Of these, most calls change few: what stands on the class need not be set for each of them.
+    task: StepTask | None = None
+    reader: MessageReader | None = None
+    """What takes messages out of data; there is none until there is data that is not a whole request."""
+    _whole: bytes | None = None
+    received_end: bool = False
+    """Whether the client's half is over."""
+    over: bool = False
+    """Whether trailers were sent, or the stream was reset."""
+    unacknowledged: int = 0
+    timer: asyncio.TimerHandle | None = None
+    streams_in: bool = False
+    """Whether messages go to the handler one by one."""
+    handler: Any = None
+    _head_sent: bool = False
+    _initial: Sequence[Field] = ()
+    _trailing: Any = ()
+    _code: grpc.StatusCode | None = None
+    _details: str = ""
+    _compress: bool | None = None
+    _compress_next: bool = True
+    _cancelled: bool = False
+    _callbacks: tuple[Callable[[Any], None], ...] = ()
+    _reading: asyncio.Future[None] | None = None
+    _writing: asyncio.Future[None] | None = None
+
     def __init__(self, protocol: CallHost, stream_id: int, route: Route, timeout_s: float | None) -> None:
         self.protocol = protocol
         self.stream_id = stream_id
         self.route = route
-        self.task: StepTask | None = None
-        self.reader = MessageReader(protocol.options.max_receive_bytes, route.encoding)
-        self.received_end = False
-        """Whether the client's half is over."""
-        self.over = False
-        """Whether trailers were sent, or the stream was reset."""
-        self.unacknowledged = 0
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self.timer: asyncio.TimerHandle | None = None
-        self.streams_in = False
-        """Whether messages go to the handler one by one."""
-        self.handler: Any = None
-        self._head_sent = False
-        self._initial: list[Field] = []
-        self._trailing: Any = ()
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._compress: bool | None = None
-        self._compress_next = True
-        self._cancelled = False
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._reading: asyncio.Future[None] | None = None
-        self._writing: asyncio.Future[None] | None = None
 
     # What a handler may ask and say: grpc.aio.ServicerContext.
 
@@ -90,17 +85,11 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def peer_identities(self) -> Sequence[bytes] | None:
         """The client's names by its certificate."""
-        known = self.protocol.auth_context
-        key = self.peer_identity_key()
-        return known.get(key) if key else None
+        return identities(self.protocol.auth_context)
 
     def peer_identity_key(self) -> str | None:
         """Under which key of `auth_context` these names stand."""
-        known = self.protocol.auth_context
-        for key in ("x509_subject_alternative_name", "x509_common_name"):
-            if key in known:
-                return key
-        return None
+        return identity_key(self.protocol.auth_context)
 
     def auth_context(self) -> dict[str, Sequence[bytes]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What is known of the client by its certificate."""
@@ -161,7 +150,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call back, with this context, when the call is over."""
-        self._callbacks.append(callback)
+        self._callbacks = (*self._callbacks, callback)
 
     def cancelled(self) -> bool:
         """Whether the client went away, or the deadline passed."""
@@ -194,11 +183,25 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     # Requests, as their data arrives.
 
+    def receive_whole(self, data: Buffer, flow_bytes: int) -> bool:
+        """Take the whole request in one piece, which is how most come; False where it is not, and nothing was taken."""
+        if self.streams_in or self.handler is None or self.reader is not None:
+            return False
+        host = self.protocol
+        self._whole = whole_message(data, host.options.max_receive_bytes)
+        if self._whole is None:
+            return False
+        self.received_end = True
+        host.connection.acknowledge(0, flow_bytes)
+        return True
+
     def receive(self, data: Buffer, flow_bytes: int) -> None:
         """Take some data in. Raises MessageError."""
         self.unacknowledged += flow_bytes
-        reader = self.reader
         host = self.protocol
+        reader = self.reader
+        if reader is None:
+            reader = self.reader = MessageReader(host.options.max_receive_bytes, self.route.encoding)
         before = reader.held_bytes
         reader.feed(data)
         host.held_bytes += reader.held_bytes - before
@@ -215,7 +218,8 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
     def receive_end(self) -> None:
         """The client's half is over."""
         self.received_end = True
-        self.wake_reader()
+        if self._reading is not None:
+            self.wake_reader()
 
     async def next_message(self) -> bytes | None:
         """The next request's bytes, None after the last."""
@@ -224,19 +228,29 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
                 return None
             self._reading = asyncio.get_running_loop().create_future()
             await self._reading
-        message = self.take_message()
+        message = self._taken(self.reader)
         if not self.reader:
             self._acknowledge()
         return message
 
-    def take_message(self) -> bytes:
-        """The oldest request that is here. Raises MessageError where it cannot be decompressed."""
-        reader = self.reader
-        before = reader.held_bytes
+    def _taken(self, reader: MessageReader) -> bytes:
+        host = self.protocol
+        host.held_bytes -= reader.held_bytes
         try:
             return reader.take()
         finally:
-            self.protocol.held_bytes += reader.held_bytes - before
+            host.held_bytes += reader.held_bytes
+
+    def only_request(self) -> Any:
+        """The request of a call that takes one. Raises MessageError where it is another number, or cannot be read."""
+        raw, self._whole = self._whole, None
+        if raw is None:
+            reader = self.reader
+            if reader is None or len(reader) != 1 or reader.partial:
+                text = f"{len(reader or ())} requests where one is taken"
+                raise MessageError(grpc.StatusCode.UNIMPLEMENTED, text)
+            raw = self._taken(reader)
+        return self.deserialized(raw)
 
     def wake_reader(self) -> None:
         """Let whoever waits for a message look again."""
@@ -252,31 +266,12 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def deserialized(self, raw: bytes) -> Any:
         """A request. Raises MessageError where the handler's deserializer cannot make one."""
-        deserializer = self.handler.request_deserializer
-        if deserializer is None:
-            return raw
-        try:
-            return deserializer(raw)
-        except Exception:
-            log.exception("a request of %s cannot be deserialized", self.route.details.method)
-            raise MessageError(grpc.StatusCode.INTERNAL, "Exception deserializing request!") from None
+        return deserialized(self.handler.request_deserializer, raw, self.route.details.method)
 
     def serialized(self, message: Any) -> bytes:
-        """A response's bytes. Raises MessageError where the handler's serializer cannot make them."""
-        serializer = self.handler.response_serializer
-        if serializer is None:
-            raw = message
-        else:
-            try:
-                raw = serializer(message)
-            except Exception:
-                log.exception("a response of %s cannot be serialized", self.route.details.method)
-                raise MessageError(grpc.StatusCode.INTERNAL, "Failed to serialize response!") from None
+        """A response's bytes. Raises MessageError where they are too many, or the serializer cannot make them."""
         bound = self.protocol.options.max_send_bytes
-        if 0 <= bound < len(raw):
-            text = f"Sent message larger than max ({len(raw)} vs. {bound})"
-            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        return raw
+        return serialized(self.handler.response_serializer, message, bound, self.route.details.method)
 
     def _acknowledge(self) -> None:
         if self.unacknowledged:
@@ -294,17 +289,12 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def _send_head(self) -> None:
         self._head_sent = True
-        block = HEAD
-        compress = self._compressing()
-        if self._initial or compress:
-            extra = [(b"grpc-encoding", b"gzip")] if compress else []
-            block = encode_block((*HEAD_FIELDS, *extra, *self._initial))
+        block = head_block(self._initial, compress=self._compressing())
         self.protocol.connection.send_head(self.stream_id, block)
 
     def _compressing(self) -> bool:
-        if self._compress is None:
-            self._compress = self.protocol.compress
-        return bool(self._compress) and b"gzip" in self.route.accepts
+        wanted = self.protocol.compress if self._compress is None else self._compress
+        return wanted and b"gzip" in self.route.accepts
 
     def send_message(self, raw: bytes) -> None:
         """Put a response on its way."""
@@ -315,32 +305,47 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         if not self.protocol.connection.send_data(self.stream_id, encode_message(raw, compress=compress)):
             self.cancel()
 
+    def answer(self, message: Any) -> None:
+        """End the call with its only response, or as the handler has said. Raises MessageError."""
+        code = self._code
+        if code is not None and code is not grpc.StatusCode.OK:
+            self.finish(code, self._details)
+            return
+        raw = self.serialized(message)
+        as_usual = not (self._head_sent or self._initial or self._trailing or self._details) and self.received_end
+        if as_usual and not self.over and not self._compressing():
+            host = self.protocol
+            if host.connection.send_answer(self.stream_id, HEAD, encode_message(raw), OK_TRAILERS):
+                self.close()
+                host.flush_soon()
+                return
+        self.send_message(raw)
+        self.finish(grpc.StatusCode.OK, self._details)
+
     def finish(self, code: grpc.StatusCode, details: str = "") -> None:
         """End the call with a status; the first one holds."""
         if self.over:
             return
-        connection = self.protocol.connection
         try:
-            trailing = encode_metadata(self._trailing) if self._trailing else []
+            self._send_end(code, details, self._trailing or ())
         except ValueError as error:
-            code, details, trailing = grpc.StatusCode.INTERNAL, str(error), []
-        if code is grpc.StatusCode.OK and not details and not trailing:
-            block = OK_TRAILERS
-        else:
-            block = encode_block(encode_status(code, details, trailing))
-        if self._head_sent:
-            connection.send_trailers(self.stream_id, block)
-        elif code is grpc.StatusCode.OK:
-            self._send_head()
-            connection.send_trailers(self.stream_id, block)
-        else:
-            fields = encode_status(code, details, trailing)
-            connection.send_head(self.stream_id, encode_block((*HEAD_FIELDS[:2], *self._initial, *fields)), end=True)
+            self._send_end(grpc.StatusCode.INTERNAL, str(error), ())
+        connection = self.protocol.connection
         if not self.received_end and not connection.waiting_bytes(self.stream_id):
             # 8.1: the answer is whole, and nobody waits for the rest of the request.
             connection.reset(self.stream_id, ErrorCode.NO_ERROR)
         self.close()
         self.protocol.flush_soon()
+
+    def _send_end(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
+        connection = self.protocol.connection
+        if not self._head_sent and code is not grpc.StatusCode.OK:
+            connection.send_head(self.stream_id, refusal_block(self._initial, code, details, trailing), end=True)
+            return
+        block = trailers_block(code, details, trailing)
+        if not self._head_sent:
+            self._send_head()
+        connection.send_trailers(self.stream_id, block)
 
     def cancel(self, code: grpc.StatusCode | None = None, details: str = "") -> None:
         """The client went away, or time is up (then `code` says what to tell it): stop the handler."""
@@ -371,19 +376,19 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         if self.timer is not None:
             self.timer.cancel()
         host = self.protocol
-        host.held_bytes -= self.reader.held_bytes
-        self.reader.clear()
+        if self.reader is not None:
+            host.held_bytes -= self.reader.held_bytes
+            self.reader.clear()
         if self.unacknowledged:
-            host.connection.acknowledge(self.stream_id, self.unacknowledged)
-            self.unacknowledged = 0
+            self._acknowledge()
         host.forget(self.stream_id)
-        self.wake_reader()
-        self.wake_writer()
-        if self._callbacks:
-            callbacks: deque[Callable[[Any], None]] = deque(self._callbacks)
-            self._callbacks.clear()
-            for callback in callbacks:
-                self.protocol.loop.call_soon(callback, self)
+        if self._reading is not None:
+            self.wake_reader()
+        if self._writing is not None:
+            self.wake_writer()
+        callbacks, self._callbacks = self._callbacks, ()
+        for callback in callbacks:
+            host.loop.call_soon(callback, self)
 
     def status_of_end(self) -> tuple[grpc.StatusCode, str]:
         """What a handler that returned wants to end with."""

@@ -97,6 +97,7 @@ class ServerProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Everything that these bytes mean, then one write."""
         self.heard_at = self.shared.clock()
+        self._flush_planned = True  # below
         readers = self._readers
         for event in self.connection.receive(data):
             reader = readers.get(type(event))
@@ -310,6 +311,9 @@ class ServerProtocol(asyncio.Protocol):
         call = self.calls.get(event.stream_id)
         if call is None:
             self.plain.discard(event)
+            return
+        if event.end and call.receive_whole(event.data, event.flow_bytes):
+            dispatch.start(call)
             return
         try:
             call.receive(event.data, event.flow_bytes)

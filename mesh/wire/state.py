@@ -252,8 +252,6 @@ class State:
 
     def acknowledge_stream(self, stream: Stream, count: int) -> None:
         """The same for one stream, where there is more to come."""
-        if stream.receiving == ENDED:
-            return
         stream.unacknowledged += count
         if stream.unacknowledged * 2 >= self.limits.stream_window_bytes:
             self.sender.out.append(frames.window_update(stream.stream_id, stream.unacknowledged))

@@ -34,23 +34,27 @@ class StepTask(asyncio.Future[Any]):
         loop: The running loop.
     """
 
+    # One that never waits never changes these.
+    _waits_for: asyncio.Future[Any] | None = None
+    _must_cancel: bool = False
+    _cancel_requests: int = 0
+    _registered: bool = False
+
     def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._coroutine = coroutine
         self._event_loop = loop
         self._context = contextvars.copy_context()
-        self._waits_for: asyncio.Future[Any] | None = None
-        self._must_cancel = False
-        self._cancel_requests = 0
-        self._registered = False
 
-    def start(self) -> None:
-        """Take the first step, now. Must not be called from inside another task."""
+    def start(self) -> bool:
+        """Take the first step, now; says whether it was the last. Must not be called from inside another task."""
         # Later steps come from callbacks, which the loop runs in this context by itself.
         self._context.run(self._step, None)
-        if not self.done():
-            _register_task(self)
-            self._registered = True
+        if self.done():
+            return True
+        _register_task(self)
+        self._registered = True
+        return False
 
     def get_coro(self) -> Coroutine[Any, Any, Any]:
         """The coroutine, as `asyncio.Task.get_coro`."""

@@ -165,6 +165,17 @@ def test_6_9_what_is_not_consumed_closes_the_window() -> None:
     assert peer.connection.terminated
 
 
+def test_6_9_2_the_end_needs_no_window_even_below_zero() -> None:
+    # What came before the client knew our settings counts against a window that these made smaller.
+    peer = ByHand(limits=WireLimits(stream_window_bytes=1), hello=False)
+    peer.send(frames.PREFACE, settings(), headers(1), data(1, b"xy"), settings(ack=True), headers(3))
+    peer.taken()
+    assert peer.connection.streams[1].receive_window == -1
+    assert [type(event) for event in peer.send(data(1, b"", end=True))] == [DataReceived]
+    peer.send(data(3, b"x"), data(3, b"x"))
+    assert [(one.kind, one.stream_id) for one in peer.taken()] == [(frames.RST_STREAM, 3)]
+
+
 def test_6_9_1_padding_counts() -> None:
     peer = ByHand(limits=LIMITS)
     events = peer.send(headers(1), *[data(1, b"x", pad=255) for _ in range(200)])
