@@ -83,6 +83,8 @@ class ClientProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._flush_planned = False
+        self._successors = 0
+        """Calls that the last read has ended, less those that have begun since."""
         self._streams = self.connection.streams
         self._peer = self.connection.peer
         self._line = owner.line
@@ -115,6 +117,7 @@ class ClientProtocol(asyncio.Protocol):
         """Everything that these bytes mean, then one write."""
         self.heard_at = self.loop.time()
         calls = self.calls
+        under_way = len(calls)
         for event in self.connection.receive(data):
             kind = type(event)
             if kind is DataReceived:
@@ -138,6 +141,7 @@ class ClientProtocol(asyncio.Protocol):
                     call.on_trailers(event.headers)
             else:
                 self._readers[kind](event)
+        self._successors = under_way - len(calls)
         self._flush()
 
     def eof_received(self) -> bool:
@@ -175,10 +179,13 @@ class ClientProtocol(asyncio.Protocol):
     # Writing: once a loop turn, however many calls have something to say.
 
     def began(self, stream_id: int) -> None:
-        """A call begins. The only one there is has no others to wait for."""
+        """A call begins. It is written now, and not later in this turn, where no other is likely to follow: it is the
+        only one there is, or as many have begun as the last read has ended.
+        """
         if stream_id >= LAST_STREAM_ID:
             self._leave("the stream numbers are used up")
-        if len(self.calls) == 1 and not self._flush_planned:
+        self._successors -= 1
+        if self._successors == 0 or (len(self.calls) == 1 and not self._flush_planned):
             self._flush()
         else:
             self.flush_soon()
