@@ -282,10 +282,14 @@ def test_placements_may_be_left_out_or_empty() -> None:
 
 
 def test_a_file_of_too_many_nodes_is_refused_before_they_are_looked_at() -> None:
-    node = f"{{uses: {NODES}:Nothing, inputs: {{}}}}"
-    lines = "".join(f"  n{index}: {node}\n" for index in range(MAX_NODES + 1))
-    text = f"{GOOD.partition('nodes:')[0]}nodes:\n{lines}outputs: {{x: n0.x}}\n"
-    assert told(text) == [f"5:1: {MAX_NODES + 1} nodes; at most {MAX_NODES} are taken"]
+    def of(count: int) -> str:
+        node = f"{{uses: {NODES}:Nothing, inputs: {{}}}}"
+        lines = "".join(f"  n{index}: {node}\n" for index in range(count))
+        return f"{GOOD.partition('nodes:')[0]}nodes:\n{lines}outputs: {{x: n0.x}}\n"
+
+    assert told(of(MAX_NODES + 1)) == [f"5:1: {MAX_NODES + 1} nodes; at most {MAX_NODES} are taken"]
+    topology, problems = load_text(of(MAX_NODES), "t.yaml", LAYERS)
+    assert (len(topology.nodes), problems) == (MAX_NODES, [])
 
 
 def test_every_mistake_is_told_at_once_and_in_the_order_of_the_file() -> None:

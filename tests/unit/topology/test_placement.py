@@ -167,6 +167,10 @@ def test_addresses_that_cannot_all_be_listened_at_are_told(front: str, heavy: st
     assert told(text) == [problem]
 
 
+def test_a_worker_without_replicas_keeps_no_names_for_them() -> None:
+    assert told(placed("    front: {nodes: [scale, small]}\n    front-0: {nodes: [large, answer]}\n")) == []
+
+
 def test_addresses_may_be_side_by_side() -> None:
     text = placed(
         "    front: {nodes: [scale], address: 'grpc://a:0'}\n"

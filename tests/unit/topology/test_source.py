@@ -181,6 +181,9 @@ def test_a_file_that_is_not_utf_8_is_told_where(data: bytes, place: str, tmp_pat
 
 def test_a_character_cut_off_by_the_bound_is_not_called_wrong(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
+    file.write_bytes(b"#" * (MAX_BYTES - 1) + b"\xc3")
+    with pytest.raises(TopologyError, match="is not UTF-8"):
+        compile_file(file, LAYERS)
     file.write_text("é" * MAX_BYTES)
     file.write_bytes(b"x" + file.read_bytes())
     with pytest.raises(TopologyError, match="longer than"):
@@ -205,6 +208,14 @@ def test_a_mistake_is_one_short_line_whatever_it_shows() -> None:
     assert problem.startswith(f"30:3: '{'k' * 56}... is no part of a topology")
     (problem,) = told(changed("name: digits", 'name: "a\\nb\\e[31m"'))
     assert problem.startswith("2:7: 'a\\nb\\x1b[31m' is no name")
+
+
+def test_a_text_is_cut_only_where_it_is_too_long() -> None:
+    assert shown("x" * 58) == f"'{'x' * 58}'"
+    assert shown("x" * 59) == f"'{'x' * 56}..."
+    source = read("a: 1", "t.yaml")
+    assert source.problem((), "x" * 600).text == "x" * 600
+    assert source.problem((), "x" * 601).text == f"{'x' * 597}..."
 
 
 @given(st.text())

@@ -142,6 +142,11 @@ def test_what_is_needed_is_told_only_where_the_wiring_is_as_it_was_meant() -> No
         unused,
         "9:23: 'divide_by' has to be a number, not 'x'",
     ]
+    text = changed("mesh: v1", "mesh: v1\nlimits: {max_in_flight: 0}", spare)
+    assert told(text) == [
+        "2:25: 'limits.max_in_flight' has to be at least 1, not 0",
+        "5:3: input 'spare' feeds no node",
+    ]
 
 
 def test_references_into_a_section_that_was_not_understood_are_not_blamed() -> None:
