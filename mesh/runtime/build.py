@@ -15,6 +15,7 @@ from mesh.errors import NodeFailed, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
 from mesh.layers import LAYERS
 from mesh.node import KINDS, Aggregate, Node
+from mesh.runtime.statistics import NodeCounter
 from mesh.signature import InputCheck, TensorSpec
 from mesh.tensors import Array, Tensors
 from mesh.topology.declared import joined
@@ -24,8 +25,10 @@ from mesh.topology.resolve import arguments_of, construct, import_class
 __all__ = ["build_node", "layers_of"]
 
 
-async def build_node(graph: Graph, spec: GraphNode, worker: str, lifetime: AsyncExitStack) -> Handler[Any]:
-    """Build, load and wrap one node; `lifetime` unloads it.
+async def build_node(
+    graph: Graph, spec: GraphNode, worker: str, lifetime: AsyncExitStack, counter: NodeCounter | None = None
+) -> Handler[Any]:
+    """Build, load and wrap one node; `lifetime` unloads it, and `counter` is told of what it is asked.
 
     Raises:
         SetupError: The node cannot be built or loaded here, or its model is not the one that was checked.
@@ -46,10 +49,12 @@ async def build_node(graph: Graph, spec: GraphNode, worker: str, lifetime: Async
         raise
     except Exception as error:
         raise SetupError(f"node {spec.name} cannot be loaded: {type(error).__name__}: {error}") from error
-    handler = _checked(node, spec, worker)
-    if spec.kind == "aggregate":
-        return handler
-    return _observed(stack(handler, *layers_of(spec.layers)), spec, layered=bool(spec.layers))
+    counter = counter or NodeCounter()
+    counter.layered = bool(spec.layers)
+    handler = _checked(node, spec, worker, counter)
+    if spec.kind != "aggregate":
+        handler = _observed(stack(handler, *layers_of(spec.layers)), spec, layered=counter.layered)
+    return counter.calls.around(handler)
 
 
 def layers_of(settings: Sequence[LayerSettings]) -> list[Layer]:
@@ -57,7 +62,7 @@ def layers_of(settings: Sequence[LayerSettings]) -> list[Layer]:
     return [LAYERS[one.name].model_validate(one.settings, context={"from_file": True}) for one in settings]
 
 
-def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
+def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> Handler[Any]:
     """The node's verb between two checks: what it takes, and that it gives what it declared, row by row."""
     verb: Handler[Any] = getattr(node, KINDS[spec.kind].verb)
     check = InputCheck(spec.takes, node=spec.name)
@@ -71,9 +76,14 @@ def _checked(node: Node, spec: GraphNode, worker: str) -> Handler[Any]:
                 check(request)
             elif not gathers:
                 request.check_once()
+            rows, clock = request.rows, context.clock
+            began = clock.now()
             started = time.perf_counter()
-            answer = await verb(request, context)
-            _check_answer(answer, gives, request.rows, node.expands)
+            try:
+                answer = await verb(request, context)
+            finally:
+                counter.ran(rows, clock.now() - began)
+            _check_answer(answer, gives, rows, node.expands)
         except BaseException as error:
             context.explain(error, node=spec.name)
             raise

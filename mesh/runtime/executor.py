@@ -179,6 +179,8 @@ async def _run(program: Program, state: State, ended: Ended | None = None) -> No
         return
     for step in program.steps:
         await step.run(state)
+        if program.timed:
+            state.ended[step.name] = state.context.clock.now()
 
 
 def _checked(check: InputCheck, request: Tensors, context: Context) -> None:

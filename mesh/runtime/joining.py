@@ -35,7 +35,10 @@ class Joining:
         """Branches that ended without an answer."""
         self.there: list[str] = []
         """Branches that are there, and have rows."""
-        self._empty = 0
+        self.empty: list[str] = []
+        """Branches that are there, and have none."""
+        self.ran = False
+        """Set once the join was made to run."""
         self._count = len(self.pending)
 
     def answered(self, branch: str, *, has_rows: bool) -> Verdict:
@@ -44,7 +47,7 @@ class Joining:
         if has_rows:
             self.there.append(branch)
         else:
-            self._empty += 1
+            self.empty.append(branch)
         return self._judge(waits=self._policy.waits)
 
     def fail(self, branch: str, error: RequestError) -> Verdict:
@@ -73,7 +76,7 @@ class Joining:
     @property
     def _needed(self) -> int:
         # A branch without rows has nothing to say: the others are as many as there can be.
-        return min(self._policy.quorum, self._count - self._empty)
+        return min(self._policy.quorum, self._count - len(self.empty))
 
     def _judge(self, *, waits: bool) -> Verdict:
         needed = self._needed

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.handler import Handler
+from mesh.runtime.rows import Rows
 from mesh.runtime.shadowing import Shadow
+from mesh.runtime.state import State
+from mesh.runtime.statistics import NodeCounter, WorkerCounters
 from mesh.runtime.steps import JoinStep, NodeStep, PieceStep, Step, Thinning
 from mesh.runtime.thinning import Drawn, When
 from mesh.signature import TensorSpec
 from mesh.tensors import Tensors
-from mesh.topology.graph import Graph, GraphNode, edge_node
+from mesh.topology.graph import Graph, GraphNode, Share, edge_node
 from mesh.topology.placement import Partition
 
 __all__ = ["StepMaking", "piece_step", "rows_named"]
@@ -21,9 +24,11 @@ class StepMaking:
 
     Args:
         graph: The graph.
+        counters: What its steps add to; counters of their own where left out.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, counters: WorkerCounters | None = None) -> None:
+        self._counters = counters or WorkerCounters("")
         self._specs = graph.edge_specs
         self._max_bytes = graph.limits.max_message_bytes
         self._timeout_s = graph.limits.default_timeout_s
@@ -49,6 +54,7 @@ class StepMaking:
                 every=node.needs == "every",
                 gathers=node.gathers,
                 join=node.join,
+                outcomes=self._counters.joins(node.name),
             )
         return NodeStep(
             name=node.name,
@@ -71,10 +77,40 @@ class StepMaking:
     def _thinning(self, node: GraphNode) -> tuple[Thinning, ...]:
         found: list[Thinning] = []
         if node.share is not None:
-            found.append(Drawn(node.share))
+            found.append(_CountedDrawn(node.share, node.name, self._counters))
         if node.when:
-            found.append(When.of(node.when, node.reads, self._specs))
+            found.append(_CountedWhen(When.of(node.when, node.reads, self._specs), self._counters.node(node.name)))
         return tuple(found)
+
+
+class _CountedWhen:
+    """A condition whose rows are counted."""
+
+    def __init__(self, when: When, counter: NodeCounter) -> None:
+        self._when = when
+        self._counter = counter
+        self.reads = when.reads
+
+    def __call__(self, state: State, rows: Rows) -> Rows:
+        kept = self._when(state, rows)
+        self._counter.rows_skipped += rows.count - kept.count
+        return kept
+
+
+class _CountedDrawn:
+    """One arm of a split whose rows are counted."""
+
+    def __init__(self, share: Share, node: str, counters: WorkerCounters) -> None:
+        self._drawn = Drawn(share)
+        self._split = share.group
+        self._node = node
+        self._counters = counters
+        self.reads = self._drawn.reads
+
+    def __call__(self, state: State, rows: Rows) -> Rows:
+        kept = self._drawn(state, rows)
+        self._counters.drawn(self._split, self._node, kept.count)
+        return kept
 
 
 def piece_step(partition: Partition, handler: Handler[Tensors]) -> PieceStep:

@@ -30,6 +30,8 @@ class Program:
     """The steps that give an output of the graph."""
     joins: dict[int, JoinStep]
     """By step, the joins that do not need every branch."""
+    timed: bool
+    """There is some join: when steps ended is worth knowing."""
     one_by_one: bool
     """Each step waits for the one before it, and needs all that feeds it: no two ever run at once."""
 
@@ -64,5 +66,6 @@ class Program:
             first=first,
             gives=gives,
             joins=joins,
+            timed=any(isinstance(step, JoinStep) for step in steps),
             one_by_one=not joins and all(index - 1 in before for index, before in enumerate(feeds) if index),
         )

@@ -137,8 +137,12 @@ class Run:
             if ended in self._done:
                 continue
             self._done.add(ended)
-            if why is not None:
-                self._state.errors[self._program.steps[ended].name] = why
+            name = self._program.steps[ended].name
+            if why is None:
+                self._state.ended[name] = self._state.context.clock.now()
+            else:
+                self._state.errors[name] = why
+                self._missed(ended)
             if self._told is not None:
                 self._told(ended, why)
             if ended in self._program.gives:
@@ -151,6 +155,12 @@ class Run:
             failures = [(one, self._feed(one, ended, why)) for one in fed]
             ends += [(one, failed) for one, failed in failures if failed is not None]
             self._release(ended, self._program.feeds[ended])
+
+    def _missed(self, index: int) -> None:
+        """Count the branches of a join that will not run."""
+        joining = self._joinings.get(index)
+        if joining is not None and not joining.ran:
+            self._program.joins[index].outcomes.missed(self._state, joining)
 
     def _feed(self, follower: int, index: int, error: RequestError | None) -> RequestError | None:
         """Tell a step of the end of one that feeds it; returns why it cannot run any more, if so."""
@@ -178,6 +188,7 @@ class Run:
             if not due and self._is_short(index):
                 return None
             self._ready.append(index)
+            self._joinings[index].ran = True
             # What is not there by now is not waited for.
             self._release(index, self._program.feeds[index])
         return None

@@ -62,6 +62,11 @@ class Shadow:
         """The node."""
         return self._step.name
 
+    @property
+    def target(self) -> str:
+        """The node that it is compared with."""
+        return self._target
+
     def begin(self, state: State) -> None:
         """Mirror a request that has been answered; nobody waits for it."""
         if self._closed or any(edge not in state.arrays for edge in self._needed):

@@ -32,6 +32,8 @@ class State:
     """The rows that a node was run on, by node."""
     errors: dict[str, RequestError] = field(default_factory=dict[str, RequestError])
     """Why a node gave nothing, by node."""
+    ended: dict[str, float] = field(default_factory=dict[str, float])
+    """When a node had given what it gives, by node, on the context's clock; kept where there is a join."""
 
     def given_by(self, node: str) -> Rows:
         """The rows of what a node gave; of the request where it is the empty text."""

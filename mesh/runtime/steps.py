@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from mesh.context import Context
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, RequestError
 from mesh.handler import Branches, Handler
 from mesh.runtime.crossing import note, packed
+from mesh.runtime.outcomes import Outcomes
 from mesh.runtime.rows import Rows, intersection, positions
 from mesh.runtime.state import State
 from mesh.signature import TensorSpec
@@ -146,6 +147,8 @@ class JoinStep:
     """It answers rows that its branches were made of."""
     join: Join | None = None
     """How it waits for its branches, where it does not need them all."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    """Told of who answered."""
 
     @property
     def feeds(self) -> set[str]:
@@ -162,7 +165,9 @@ class JoinStep:
             if not rows.count and rows.levels:
                 state.give(self.name, _nothing(self.gives, self.outputs), rows, rows)
                 return
-            answer = await self.handler(self._gather(state, rows), context)
+            branches = self._gather(state, rows)
+            self.outcomes.ran(self.name, state, branches)
+            answer = await self.handler(branches, context)
             answer.check_size(self.max_message_bytes, "gives")
             state.give(self.name, _named(answer, self.outputs, rows), rows, rows)
         except BaseException as error:
@@ -295,8 +300,14 @@ def _frozen(array: Array) -> Array:
 
 def _explain(error: BaseException, node: str, rows: Rows, context: Context) -> None:
     """Make of what left a node what its caller may see: its rows are those of the request."""
-    # A join may raise the error of a branch, whose row is the request's already.
-    own = isinstance(error, RequestError) and error.node in ("", node)
-    if own and error.row is not None and rows.levels and error.row < rows.count:
-        error.row = int(rows.levels[0][error.row])
+    if isinstance(error, RequestError):
+        error.row = _request_row(error, node, rows)
     context.explain(error, node=node)
+
+
+def _request_row(error: RequestError, node: str, rows: Rows) -> int | None:
+    row = error.row
+    # A join may raise the error of a branch, whose row is the request's already.
+    if row is None or error.node not in ("", node) or not rows.levels or row >= rows.count:
+        return row
+    return int(rows.levels[0][row])

@@ -14,7 +14,10 @@ from mesh.runtime.build import build_node
 from mesh.runtime.executor import Executor, Piece
 from mesh.runtime.making import StepMaking, piece_step, rows_named
 from mesh.runtime.shadowing import Shadow
+from mesh.runtime.statistics import CountedGraph, WorkerCounters
 from mesh.runtime.steps import Step
+from mesh.runtime.telling import Telling
+from mesh.tensors import Tensors
 from mesh.topology.graph import Graph, GraphNode
 from mesh.topology.placement import Partition, Plan
 from mesh.transports import Endpoint, Limits, Link, Listener, Transport
@@ -67,7 +70,9 @@ class Worker:
         self._transports = transports
         self._grace_s = grace_s
         self._limits = limits_of(plan.graph)
-        self._steps = StepMaking(plan.graph)
+        self._counters = WorkerCounters(name)
+        self._steps = StepMaking(plan.graph, self._counters)
+        self._links: dict[str, list[Link]] = {}
         self._lifetime = AsyncExitStack()
         self._nodes: dict[str, Handler[Any]] = {}
         self.listeners: list[Listener] = []
@@ -95,23 +100,28 @@ class Worker:
     async def _build(self) -> None:
         for name in self._worker.nodes:
             node = self._graph.node(name)
-            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime)
+            counter = self._counters.node(name)
+            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime, counter)
         endpoints = [self._node_endpoint(self._graph.node(name)) for name in self._worker.nodes]
         endpoints += [
             Endpoint(kind=GRAPH, name=partition.name, handler=self._piece(partition))
             for partition in self._plan.partitions
             if partition.worker == self._worker.name and len(partition.nodes) > 1
         ]
-        if self._worker.name == self._plan.gateway.name:
+        gateway = self._worker.name == self._plan.gateway.name
+        if gateway:
             self.root = await self._root()
+            handler = CountedGraph(self.root, self._counters.graph(self._graph.name))
             description = describe(self._plan)
             endpoints.append(
-                Endpoint(kind=GRAPH, name=self._graph.name, handler=self.root, description=description, front=True)
+                Endpoint(kind=GRAPH, name=self._graph.name, handler=handler, description=description, front=True)
             )
+        tell = Telling(self._plan, self._counters, self._links, gateway=gateway)
+        self._lifetime.push_async_callback(tell.close)
         # Before the first: when the second cannot listen, the first must not stay open.
         self._lifetime.push_async_callback(self._drain)
         for address in self._listen:
-            listener = await self._transport(address).listen(address, endpoints, self._limits)
+            listener = await self._transport(address).listen(address, endpoints, self._limits, tell)
             self.listeners.append(listener)
 
     async def _drain(self) -> None:
@@ -127,34 +137,36 @@ class Worker:
     def _node_endpoint(self, node: GraphNode) -> Endpoint:
         return Endpoint(kind=node.kind, name=node.name, handler=self._nodes[node.name])
 
-    def _piece(self, partition: Partition) -> Piece:
+    def _piece(self, partition: Partition) -> Handler[Tensors]:
         steps = [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
         specs = self._graph.edge_specs
-        return Piece(steps, {edge: rows_named(edge, specs[edge]) for edge in partition.inputs}, partition.outputs)
+        piece = Piece(steps, {edge: rows_named(edge, specs[edge]) for edge in partition.inputs}, partition.outputs)
+        return CountedGraph(piece, self._counters.graph(partition.name))
 
     async def _root(self) -> Executor:
         """The whole graph: own nodes by their handlers, other workers' pieces by links."""
         steps: list[Step] = []
         shadows: list[Shadow] = []
-        links: dict[str, list[Link]] = {}
+        links = self._links
         for partition in self._plan.partitions:
             here = partition.worker == self._worker.name
             if not here and partition.worker not in links:
-                links[partition.worker] = await self._links(partition.worker)
+                links[partition.worker] = await self._dial_all(partition.worker)
             exit_ = self._graph.node(partition.exit)
             if exit_.shadows:
-                handler = self._nodes[exit_.name] if here else _dialled(exit_.kind, exit_.name, links[partition.worker])
+                handler = self._nodes[exit_.name] if here else self._dialled(partition)
                 shadows.append(self._steps.shadow(exit_, handler))
             elif here:
                 steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
             else:
-                steps.append(self._remote(partition, links[partition.worker]))
+                steps.append(self._remote(partition))
+        self._counters.shadows = tuple(shadows)
         for shadow in shadows:
             self._lifetime.push_async_callback(shadow.close)
         graph = self._graph
         return Executor(steps, graph.inputs, graph.outputs, branches=self._steps.branches, shadows=shadows)
 
-    async def _links(self, worker: str) -> list[Link]:
+    async def _dial_all(self, worker: str) -> list[Link]:
         links: list[Link] = []
         for address in self._dial[worker]:
             link = await self._transport(address).dial(address, self._limits)
@@ -162,16 +174,20 @@ class Worker:
             links.append(link)
         return links
 
-    def _remote(self, partition: Partition, links: Sequence[Link]) -> Step:
+    def _remote(self, partition: Partition) -> Step:
+        handler = self._dialled(partition)
+        if len(partition.nodes) == 1:
+            return self._steps.of(self._graph.node(partition.exit), handler)
+        return piece_step(partition, handler)
+
+    def _dialled(self, partition: Partition) -> Handler[Any]:
+        kind, name = GRAPH, partition.name
         if len(partition.nodes) == 1:
             # A single node is called through its own typed service, as any other caller would.
             node = self._graph.node(partition.exit)
-            return self._steps.of(node, _dialled(node.kind, node.name, links))
-        return piece_step(partition, _dialled(GRAPH, partition.name, links))
-
-
-def _dialled(kind: str, name: str, links: Sequence[Link]) -> Handler[Any]:
-    return balanced([link.handler(kind, name) for link in links])
+            kind, name = node.kind, node.name
+        replicas = [link.handler(kind, name) for link in self._links[partition.worker]]
+        return self._counters.link(partition.name).around(balanced(replicas))
 
 
 def describe(plan: Plan) -> Description:
