@@ -16,9 +16,12 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
+
 from mesh.context import SYSTEM_CLOCK, Clock, Context
 from mesh.errors import RequestError
 from mesh.handler import Branches, Handler
+from mesh.runtime.crossing import ROWS
 from mesh.runtime.outcomes import Outcomes
 from mesh.runtime.shadowing import Shadow
 from mesh.tensors import Tensors
@@ -64,7 +67,7 @@ class CallCounter:
         """The same handler, counted."""
 
         async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
-            rows = request.rows
+            rows = request.rows if isinstance(request, Branches) else _rows(request)
             began = self.begin(rows, context)
             try:
                 answer = await handler(request, context)
@@ -144,6 +147,15 @@ class NodeCounter:
         )
 
 
+def _rows(request: Tensors) -> int:
+    """The rows of a request that nobody has held against anything yet; a part of a graph is told them."""
+    array = request.get(ROWS)
+    if array is not None and array.shape == (1,) and array.dtype == np.int64:
+        return max(0, int(array[0]))
+    first = next(iter(request.values()), None)
+    return 0 if first is None or first.ndim == 0 else len(first)
+
+
 class CountedGraph:
     """A graph or a part of one, counted.
 
@@ -163,7 +175,7 @@ class CountedGraph:
 
     async def stream(self, request: Tensors, context: Context, /) -> AsyncGenerator[Event, None]:
         """As the graph itself; a stream whose last event is an error is a request that failed."""
-        began = self._counter.begin(request.rows, context)
+        began = self._counter.begin(_rows(request), context)
         last: Tensors | RequestError | None = None
         try:
             async with aclosing(self._root.stream(request, context)) as events:
