@@ -1,0 +1,197 @@
+"""Write docs/patterns.md's excerpts and tables, and its pictures, from the topologies and from what was measured.
+
+python scripts/patterns_page.py            write them
+python scripts/patterns_page.py --check    fail where they say something else
+
+The text between the marks is made here; everything around it is written by hand. What was measured is in
+topologies/MEASURED.json, by scripts/measure_patterns.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mesh.layers import LAYERS
+from mesh.topology import compile_file
+from mesh.topology.render import svg
+
+ROOT = Path(__file__).resolve().parent.parent
+TOPOLOGIES = ROOT / "topologies"
+PAGE = ROOT / "docs" / "patterns.md"
+IMAGES = ROOT / "docs" / "images"
+MEASURED = TOPOLOGIES / "MEASURED.json"
+
+PICTURES: Mapping[str, str] = {
+    "prep_pred_microservice": "microservice",
+    "serial_ocr": "fused",
+    "serial_cascade": "fused",
+    "parallel_sync": "fused",
+    "parallel_quorum": "fused",
+    "canary": "fused",
+    "shadow": "fused",
+}
+"""Topology -> the placement that is drawn. parallel_async is drawn as parallel_sync is."""
+_PART = re.compile(r"(<!-- (file|measured): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+# ===== Excerpts =====
+
+
+def excerpt(told: str) -> str:
+    """Some parts of a topology file, as `serial_ocr: turn, find` or, of another section, `canary: placements`."""
+    name, _, parts = told.partition(": ")
+    text = (TOPOLOGIES / f"{name}.yaml").read_text()
+    return "\n".join(["```yaml", *(_part(text, part.strip()) for part in parts.split(",")), "```"])
+
+
+def _part(text: str, name: str) -> str:
+    """A node, or else a whole section of the file."""
+    nodes = _block(text, "nodes", 0)
+    return _block(nodes, name, 2) or _block(text, name, 0)
+
+
+def _block(text: str, key: str, indent: int) -> str:
+    margin = " " * indent
+    found = re.search(rf"^{margin}{re.escape(key)}:.*\n(?:{margin} .*\n|\n(?={margin} ))*", f"{text}\n", re.MULTILINE)
+    return found[0].rstrip("\n") if found else ""
+
+
+# ===== Tables =====
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return "\n".join([_row(*head), _row("---", *["---:"] * (len(head) - 1)), *(_row(*row) for row in rows)])
+
+
+def _part_of_one(value: float) -> str:
+    return f"{value:.4f}".lstrip("0")
+
+
+def _serial_ocr(found: Any) -> str:
+    rows = [
+        (name, f"{one['exact']} of {found['lines']}", one["lowest_score"], one["turned_back"], one["read_again"])
+        for name, one in found["pages"].items()
+    ]
+    return _table(["the page", "lines exact", "lowest score", "pages turned back", "lines read again"], rows)
+
+
+def _serial_ocr_ms(found: Any) -> str:
+    shown = [node for node in found["ms"] if found["ms"][node] >= 1]
+    return _table(
+        ["", *(node if node == "a page" else f"`{node}`" for node in shown)],
+        [("ms", *(found["ms"][node] for node in shown))],
+    )
+
+
+def _sentiment(every: Any) -> str:
+    cascade, alone, took = every["serial_cascade"], every["parallel_async"]["accuracy"], every["sentiment_ms"]
+    short, long = took["serial_cascade, did not"], took["serial_cascade, went on"]
+    rows = [
+        ("the words alone", _part_of_one(alone["words"]), "none", took["parallel_async, words"]),
+        ("MiniLM alone", _part_of_one(alone["meaning"]), "all", took["parallel_async, meaning"]),
+        (
+            "`serial_cascade`: words; where they are unsure, the mean of both",
+            f"**{_part_of_one(cascade['accuracy'])}**",
+            f"{cascade['went_on']:.0%}",
+            f"{short} or {long}",
+        ),
+        (
+            "`parallel_sync`: the mean of both",
+            f"**{_part_of_one(every['parallel_sync']['accuracy'])}**",
+            "all",
+            took["parallel_sync"],
+        ),
+    ]
+    return _table(["", "accuracy", "rows that MiniLM is asked about", "ms a row"], rows)
+
+
+def _parallel_quorum(found: Any) -> str:
+    alone = [(f"{half} alone", _part_of_one(value)) for half, value in found["alone"].items()]
+    together = [(f"**{name}**", f"**{_part_of_one(value)}**") for name, value in found["accuracy"].items()]
+    return _table(["who answers", "accuracy"], [*alone, *together])
+
+
+def _parallel_async(every: Any) -> str:
+    right, took = every["parallel_async"]["accuracy"], every["sentiment_ms"]
+    rows = [(f"`{node}`", took[f"parallel_async, {node}"], _part_of_one(value)) for node, value in right.items()]
+    return _table(["event", "there after, ms", "accuracy of its label"], rows)
+
+
+def _canary(found: Any) -> str:
+    rows = [
+        (f"`{arm}`", one["rows"], f"{one['rows'] / found['rows']:.1%}", one["right"], _part_of_one(one["accuracy"]))
+        for arm, one in found["arms"].items()
+    ]
+    return _table(["arm", "rows", "share", "right", "accuracy"], rows)
+
+
+def _shadow(found: Any) -> str:
+    row = (found["rows"], found["alike"], found["unlike"], found["failed"], found["dropped"])
+    return _table(["rows", "alike", "unlike", "requests failed", "requests not mirrored"], [row])
+
+
+def _no_gain(found: Any) -> str:
+    rows = [(f"`{names}`", _part_of_one(value)) for names, value in found["accuracy"].items()]
+    return _table(["digit models", "accuracy"], rows)
+
+
+TABLES: Mapping[str, Callable[[Any], str]] = {
+    "serial_ocr": lambda every: _serial_ocr(every["serial_ocr"]),
+    "serial_ocr, time": lambda every: _serial_ocr_ms(every["serial_ocr"]),
+    "sentiment": _sentiment,
+    "parallel_quorum": lambda every: _parallel_quorum(every["parallel_quorum"]),
+    "parallel_async": _parallel_async,
+    "canary": lambda every: _canary(every["canary"]),
+    "shadow": lambda every: _shadow(every["shadow"]),
+    "no_gain": lambda every: _no_gain(every["no_gain"]),
+}
+
+
+# ===== The page and its pictures =====
+
+
+def written(page: str) -> str:
+    """The page with its excerpts and tables as they are now."""
+    measured = json.loads(MEASURED.read_text())
+
+    def part(found: re.Match[str]) -> str:
+        made = excerpt(found[3]) if found[2] == "file" else TABLES[found[3]](measured)
+        return f"{found[1]}{made}\n{found[4]}"
+
+    return _PART.sub(part, page)
+
+
+def picture(name: str) -> str:
+    """A topology, as `mesh graph --format svg` draws it."""
+    drawn = svg(compile_file(TOPOLOGIES / f"{name}.yaml", LAYERS).plan(PICTURES[name]))
+    return drawn if drawn.endswith("\n") else f"{drawn}\n"
+
+
+def everything() -> dict[Path, str]:
+    """Every file that is made here, as it should be."""
+    pictures = {IMAGES / f"{name}.svg": picture(name) for name in PICTURES}
+    return {PAGE: written(PAGE.read_text()), **pictures}
+
+
+def main() -> None:
+    """Write, or look whether it is written."""
+    made = everything()
+    if "--check" not in sys.argv[1:]:
+        for path, text in made.items():
+            path.write_text(text)
+    elif stale := [path for path, text in made.items() if not path.exists() or path.read_text() != text]:
+        told = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"not what the topologies say: {told}; run python scripts/patterns_page.py")
+
+
+if __name__ == "__main__":
+    main()
