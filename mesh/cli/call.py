@@ -6,7 +6,6 @@ import argparse
 import json
 import time
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,11 @@ import numpy as np
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
 from mesh.cli.jsonable import json_of_array, json_of_tensors
+from mesh.cli.reports import json_of_report, missing_branches, report_tables
+from mesh.cli.streaming import show_stream
 from mesh.cli.terminal import duration, printable, run_until_interrupted, saying, show
-from mesh.context import Context, NodeTiming
+from mesh.context import Context
+from mesh.errors import SetupError
 from mesh.tensors import Tensors, datatype_of
 from mesh.transports import DEFAULT_ENGINE, ENGINES
 
@@ -36,20 +38,25 @@ def add(commands: Any) -> None:
     made.add_argument("--graph", default="", help="the graph's name (default: the gateway's own)")
     made.add_argument("--timeout", type=duration, default=30.0, help="the request's deadline (default: 30s)")
     made.add_argument("--timings", action="store_true", help="show where the time went, node by node")
-    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--stream", action="store_true", help="show what each branch and output gives as it comes")
+    made.add_argument("--json", action="store_true", help="print JSON; with --stream one object a line")
     made.add_argument("-o", "--output", type=Path, help="also save the answer's arrays to this .npz file")
     made.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show."""
+    if arguments.stream and arguments.output:
+        raise SetupError("--output saves a whole answer: it does not go with --stream")
     return run_until_interrupted(_call(arguments))
 
 
 async def _call(arguments: argparse.Namespace) -> int:
     async with connect(arguments.address, arguments.graph, arguments.engine) as served:
         request = read_inputs(arguments.input, served.told.inputs)
-        context = Context(timings=[] if arguments.timings else None).within(arguments.timeout)
+        context = Context(timings=[] if arguments.timings else None, joins=[]).within(arguments.timeout)
+        if arguments.stream:
+            return await show_stream(served, request, context, as_json=arguments.json)
         started = time.perf_counter()
         with saying(f"waiting for the answer of {arguments.address}"):
             answer = await served.handler(request, context)
@@ -57,7 +64,7 @@ async def _call(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_jsonable(answer, context, elapsed_s)))
     else:
-        _show(answer, context.timings, elapsed_s)
+        _show(answer, context, elapsed_s)
     if arguments.output:
         _save(arguments.output, answer)
     return 0
@@ -73,28 +80,15 @@ def _save(path: Path, answer: Tensors) -> None:
 
 
 def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    return {
         "request_id": context.request_id,
         "outputs": json_of_tensors(answer),
         "elapsed_ms": elapsed_s * 1e3,
+        **json_of_report(context),
     }
-    if context.timings is not None:
-        found["node_timings"] = [
-            {
-                "node": timing.node,
-                "worker": timing.worker,
-                "pid": timing.pid,
-                "rows": timing.rows,
-                "queue_ms": timing.queue_s * 1e3,
-                "compute_ms": timing.compute_s * 1e3,
-                "wire_ms": timing.wire_s * 1e3,
-            }
-            for timing in context.timings
-        ]
-    return found
 
 
-def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: float) -> None:
+def _show(answer: Tensors, context: Context, elapsed_s: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -107,8 +101,8 @@ def _show(answer: Tensors, timings: Sequence[NodeTiming] | None, elapsed_s: floa
     parts: list[Any] = [table]
     if answer.rows > ROWS_SHOWN:
         parts.append(Text(f"… {answer.rows - ROWS_SHOWN} more rows (--json shows all, -o saves them)", style="dim"))
-    if timings:
-        parts += ["", _timings_table(timings)]
+    parts += map(Text, missing_branches(context.joins or ()))
+    parts += report_tables(context)
     show(*parts, Text(f"{elapsed_s * 1e3:.2f} ms", style="dim"))
 
 
@@ -121,22 +115,3 @@ def _cell(row: Any) -> str:
     else:
         shown = printable(value) if isinstance(value, str) else json.dumps(value)
     return shown if len(shown) <= CELL_SHOWN else f"{shown[: CELL_SHOWN - 3]}..."
-
-
-def _timings_table(timings: Sequence[NodeTiming]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("node", "worker", "pid", "rows", "queue ms", "compute ms", "wire ms"):
-        table.add_column(column, justify="left" if column in ("node", "worker") else "right")
-    for timing in timings:
-        spent = (timing.queue_s, timing.compute_s, timing.wire_s)
-        table.add_row(
-            Text(timing.node),
-            Text(timing.worker),
-            str(timing.pid),
-            str(timing.rows),
-            *(f"{part * 1e3:.2f}" for part in spent),
-        )
-    return table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from mesh.cli.terminal import saying
@@ -12,8 +12,9 @@ from mesh.handler import Handler
 from mesh.tensors import Tensors
 from mesh.transports import DEFAULT_ENGINE, GrpcTransport, Limits
 from mesh.transports.contract import GRAPH, Description
+from mesh.transports.grpc import GrpcLink
 
-__all__ = ["Served", "connect"]
+__all__ = ["Served", "asking", "connect"]
 
 UNSERVED = "the worker serves no such kind of node"
 
@@ -24,6 +25,7 @@ class Served:
 
     told: Description
     handler: Handler[Tensors]
+    link: GrpcLink
 
 
 @asynccontextmanager
@@ -42,16 +44,24 @@ async def connect(address: str, graph: str, engine: str = DEFAULT_ENGINE) -> Asy
     link = await GrpcTransport(engine).dial(address, Limits())
     try:
         try:
-            with saying(f"waiting for {address}"):
+            with asking(address):
                 told = await link.describe(graph)
-        except Unavailable:
-            raise Unavailable(f"{address} cannot be reached: nobody answers there") from None
-        except DeadlineExceeded:
-            raise DeadlineExceeded(f"{address} took the call and does not answer: is it a mesh?") from None
         except NotFound as error:
-            if error.node or "graph" in error.text:
+            if error.node or (graph and "graph" in error.text):
                 raise
             raise NotFound(f"{address} serves no graph: ask the gateway of the mesh") from None
-        yield Served(told, link.handler(GRAPH, told.graph))
+        yield Served(told, link.handler(GRAPH, told.graph), link)
     finally:
         await link.close()
+
+
+@contextmanager
+def asking(address: str) -> Generator[None]:
+    """Say what is waited for; when nobody answers, name the address that was asked."""
+    try:
+        with saying(f"waiting for {address}"):
+            yield
+    except Unavailable:
+        raise Unavailable(f"{address} cannot be reached: nobody answers there") from None
+    except DeadlineExceeded:
+        raise DeadlineExceeded(f"{address} took the call and does not answer: is it a mesh?") from None

@@ -54,7 +54,7 @@ class StepMaking:
                 every=node.needs == "every",
                 gathers=node.gathers,
                 join=node.join,
-                outcomes=self._counters.joins(node.name),
+                outcomes=self._counters.joins(node.name, node.branches),
             )
         return NodeStep(
             name=node.name,
@@ -106,6 +106,7 @@ class _CountedDrawn:
         self._node = node
         self._counters = counters
         self.reads = self._drawn.reads
+        counters.drawn(self._split, node, 0)  # it is told of before it has any
 
     def __call__(self, state: State, rows: Rows) -> Rows:
         kept = self._drawn(state, rows)

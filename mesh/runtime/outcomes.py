@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.context import BranchOutcome, BranchState, JoinOutcome
@@ -31,10 +32,14 @@ class BranchCounter:
 
 
 class Outcomes:
-    """What became of each branch of one aggregate's joins."""
+    """What became of each branch of one aggregate's joins.
 
-    def __init__(self) -> None:
-        self.counters: dict[str, BranchCounter] = {}
+    Args:
+        branches: Their names; those that are left out are known once they are seen.
+    """
+
+    def __init__(self, branches: Iterable[str] = ()) -> None:
+        self.counters = {name: BranchCounter() for name in branches}
         """By branch."""
 
     def ran(self, node: str, state: State, branches: Branches) -> None:

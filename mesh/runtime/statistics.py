@@ -218,9 +218,9 @@ class WorkerCounters:
         """The counter of a node, which may run here, or be asked for from here."""
         return self.nodes.setdefault(name, NodeCounter())
 
-    def joins(self, name: str) -> Outcomes:
-        """The counters of an aggregate."""
-        return self.outcomes.setdefault(name, Outcomes())
+    def joins(self, name: str, branches: Iterable[str]) -> Outcomes:
+        """The counters of an aggregate and its branches."""
+        return self.outcomes.setdefault(name, Outcomes(branches))
 
     def graph(self, name: str) -> CallCounter:
         """The counter of a graph, or of a part of one."""

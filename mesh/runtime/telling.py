@@ -35,6 +35,7 @@ class Telling:
         self._counters = counters
         self._links = links
         self._gateway = gateway
+        self._order = {node.name: index for index, node in enumerate(plan.graph.nodes)}
         self._asking: asyncio.Task[Statistics] | None = None
 
     async def __call__(self, own: bool) -> Statistics:
@@ -62,10 +63,19 @@ class Telling:
             for replica, link in enumerate(links)
         ]
         told = together([self._own(), *await asyncio.gather(*asked)])
-        order = {node.name: index for index, node in enumerate(self._plan.graph.nodes)}
         wire_s = self._wire_s(told)
         nodes = [replace(node, wire_s=wire_s.get(node.node, 0.0)) for node in told.nodes]
-        return replace(told, nodes=tuple(sorted(nodes, key=lambda node: order.get(node.node, len(order)))))
+        place = self._place
+        return replace(
+            told,
+            nodes=tuple(sorted(nodes, key=lambda node: place(node.node))),
+            branches=tuple(sorted(told.branches, key=lambda one: place(one.node))),
+            arms=tuple(sorted(told.arms, key=lambda one: (one.split, place(one.node)))),
+        )
+
+    def _place(self, node: str) -> int:
+        """Where a node stands in the topology; what is not there, which a worker of another graph may tell, is last."""
+        return self._order.get(node, len(self._order))
 
     async def _ask(self, worker: str, replica: int, link: Link) -> Statistics:
         try:

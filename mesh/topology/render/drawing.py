@@ -10,7 +10,7 @@ from mesh.topology.graph import Graph
 from mesh.topology.placement import Plan, Worker
 from mesh.topology.render.columns import Strand
 from mesh.topology.render.face import SMALL, TEXT, Face, end_face, node_face
-from mesh.topology.render.flow import Flow, Vertex, flows_of, vertices_of
+from mesh.topology.render.flow import Flow, LineNotes, Vertex, flows_of, vertices_of
 from mesh.topology.render.layout import Box, Point, Wire, arrange
 from mesh.topology.render.measure import shortened, width_of
 from mesh.topology.render.rules import rules_of
@@ -91,19 +91,21 @@ Bundle = Sequence[Flow]
 """Tensors that share a wire: those of one giver that go to the same takers, once for each taker."""
 
 
-def draw(plan: Plan, notes: Mapping[str, str] | None = None) -> Drawing:
+def draw(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: LineNotes | None = None) -> Drawing:
     """Lay a plan out.
 
     Args:
         plan: What to draw.
         notes: By node, a line of text that is shown on it.
+        line_notes: What is shown on lines; on one that leads to several takers only where it is the same for all.
     """
+    line_notes = line_notes or {}
     graph = plan.graph
     vertices = vertices_of(graph)
     number = {vertex: index for index, vertex in enumerate(vertices)}
     faces = _faces(plan, notes or {})
     bundles = _bundles(graph)
-    labels = [_label(bundle) for bundle in bundles]
+    labels = [_label(bundle, line_notes) for bundle in bundles]
     layout = arrange(
         [(face.width, face.height) for face in faces],
         [Strand(number[bundle[0].giver], tuple(number[taker] for taker in _takers(bundle))) for bundle in bundles],
@@ -130,7 +132,7 @@ def draw(plan: Plan, notes: Mapping[str, str] | None = None) -> Drawing:
                 giver=bundle[0].giver,
                 takers=_takers(bundle),
                 label=label,
-                told=_told_of(bundle, specs),
+                told=_told_of(bundle, specs, line_notes),
                 wire=wire,
                 aside=bundle[0].aside,
             )
@@ -176,7 +178,13 @@ def _takers(bundle: Bundle) -> tuple[Vertex, ...]:
     return tuple(dict.fromkeys(flow.taker for flow in bundle))
 
 
-def _label(bundle: Bundle) -> str:
+def _label(bundle: Bundle, notes: LineNotes) -> str:
+    found = {_note(flow, notes) for flow in bundle}
+    note = found.pop() if len(found) == 1 else ""
+    return " · ".join(part for part in (_names(bundle), note) if part)
+
+
+def _names(bundle: Bundle) -> str:
     if bundle[0].giver.role == "input":
         return ""  # its box says it
     names = list(dict.fromkeys(flow.tensor for flow in bundle))
@@ -184,11 +192,19 @@ def _label(bundle: Bundle) -> str:
     return whole if len(whole) <= MOST_LABEL else f"{shortened(names[0], MOST_LABEL - 5)}, +{len(names) - 1}"
 
 
-def _told_of(bundle: Bundle, specs: Mapping[str, TensorSpec]) -> str:
+def _told_of(bundle: Bundle, specs: Mapping[str, TensorSpec], notes: LineNotes) -> str:
     """Each tensor with its type, and who takes it."""
     tensors = dict.fromkeys(f"{flow.edge}: {specs[flow.edge]}" for flow in bundle)
-    takers = dict.fromkeys(f"→ {flow.taker.name}" + (" (looked at)" if flow.aside else _as(flow)) for flow in bundle)
+    takers = dict.fromkeys(
+        f"→ {flow.taker.name}" + (" (looked at)" if flow.aside else _as(flow)) + (note and f": {note}")
+        for flow in bundle
+        for note in (_note(flow, notes),)
+    )
     return "\n".join([*tensors, *takers])
+
+
+def _note(flow: Flow, notes: LineNotes) -> str:
+    return "" if flow.aside else notes.get((flow.giver, flow.taker), "")
 
 
 def _as(flow: Flow) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from mesh.topology.graph import Graph, edge_node
 
-__all__ = ["Flow", "Vertex", "flows_of", "vertices_of"]
+__all__ = ["Flow", "LineNotes", "Vertex", "flows_of", "vertices_of"]
 
 
 class Vertex(NamedTuple):
@@ -33,6 +34,10 @@ class Flow(NamedTuple):
     def tensor(self) -> str:
         """What the giver calls it."""
         return self.edge.partition(".")[2] if self.giver.role == "node" else self.edge
+
+
+LineNotes = Mapping[tuple[Vertex, Vertex], str]
+"""By giver and taker, a few words that are shown on the line between the two."""
 
 
 def vertices_of(graph: Graph) -> list[Vertex]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mesh.signature import TensorSpec
 from mesh.topology.graph import GraphNode
 from mesh.topology.placement import Plan, Worker
-from mesh.topology.render.flow import Flow, Vertex, flows_of, vertices_of
+from mesh.topology.render.flow import Flow, LineNotes, Vertex, flows_of, vertices_of
 from mesh.topology.render.rules import rules_of
 
 __all__ = ["mermaid"]
@@ -21,16 +21,22 @@ _SHAPES: Mapping[str, tuple[str, str]] = {
 """Kind -> brackets. A hexagon is a flowchart's sign for preparation; the trapezoid draws many lines into one."""
 
 
-def mermaid(plan: Plan) -> str:
+def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: LineNotes | None = None) -> str:
     """A flowchart from left to right.
 
     Inputs and outputs of the graph are stadiums. A node shows its name, class, rules and layers, and its kind by its
     shape. A line shows the tensors that travel on it and their types; a dotted one those that are only looked at.
     Workers are subgraphs where there is more than one.
+
+    Args:
+        plan: What to draw.
+        notes: By node, a line of text that is shown on it.
+        line_notes: What is shown on lines.
     """
+    notes, line_notes = notes or {}, line_notes or {}
     graph = plan.graph
     specs = graph.edge_specs
-    nodes = {node.name: _node(node) for node in graph.nodes}
+    nodes = {node.name: _node(node, notes.get(node.name, "")) for node in graph.nodes}
     lines = ["flowchart LR"]
     lines += [f"  {_stadium(vertex)}" for vertex in vertices_of(graph) if vertex.role == "input"]
     if len(plan.workers) == 1:
@@ -46,6 +52,8 @@ def mermaid(plan: Plan) -> str:
         between.setdefault((flow.giver, flow.taker, flow.aside), []).append(_tensor(flow, specs[flow.edge]))
     for (giver, taker, aside), tensors in between.items():
         arrow = "-.->" if aside else "-->"
+        if not aside and (note := line_notes.get((giver, taker))):
+            tensors.append(note)
         lines.append(f"  {_id(*giver)} {arrow}|{_quoted(*tensors)}| {_id(*taker)}")
     return "\n".join(lines) + "\n"
 
@@ -54,11 +62,13 @@ def _stadium(vertex: Vertex) -> str:
     return f"{_id(*vertex)}([{_quoted(vertex.name)}])"
 
 
-def _node(node: GraphNode) -> str:
+def _node(node: GraphNode, note: str) -> str:
     left, right = _SHAPES.get(node.kind, _SHAPES["predict"])
     told = [node.name, node.uses, *rules_of(node)]
     if node.layers:
         told.append(" · ".join(layer.name for layer in node.layers))
+    if note:
+        told.append(note)
     return f"{_id('node', node.name)}{left}{_quoted(*told)}{right}"
 
 

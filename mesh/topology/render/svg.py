@@ -10,7 +10,7 @@ from string import Template
 from mesh.topology.placement import Plan
 from mesh.topology.render.drawing import TITLE, Card, Key, Line, draw
 from mesh.topology.render.face import NAME, PADDING, PILL, SMALL, STADIUM, TEXT, TEXT_LEFT, TILE, Pill
-from mesh.topology.render.flow import Vertex
+from mesh.topology.render.flow import LineNotes, Vertex
 from mesh.topology.render.layout import Curve, Point
 from mesh.topology.render.measure import MONO, SANS
 
@@ -79,14 +79,15 @@ _HUES = (
 """Of workers, in light and in dark; each can be read on its own tint."""
 
 
-def svg(plan: Plan, notes: Mapping[str, str] | None = None) -> str:
+def svg(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: LineNotes | None = None) -> str:
     """A picture from left to right, in light or dark as the viewer prefers.
 
     Args:
         plan: What to draw.
         notes: By node, a line of text that is shown on it, such as what it is busy with.
+        line_notes: What is shown on lines.
     """
-    drawing = draw(plan, notes)
+    drawing = draw(plan, notes, line_notes)
     width, height = _number(drawing.width), _number(drawing.height)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mesh-graph" viewBox="0 0 {width} {height}" '
