@@ -104,7 +104,10 @@ def node_notes(told: Statistics) -> dict[str, str]:
 
 
 def line_notes(told: Statistics, plan: Plan) -> LineNotes:
-    """On a line to a node, the rows that it was run on; on one to a join, what became of the branch."""
+    """On a line to a node, the rows that it was run on; on one to a join, what became of the branch.
+
+    Of a node whose worker did not tell there is nothing to say.
+    """
     rows = {one.node: one.rows for one in told.nodes}
     branches = {(one.node, one.branch): one for one in told.branches}
     joins = {node.name for node in plan.graph.nodes if node.branches}
@@ -114,7 +117,8 @@ def line_notes(told: Statistics, plan: Plan) -> LineNotes:
         if flow.taker.role != "node" or flow.aside:
             continue
         if taker not in joins:
-            notes[flow.giver, flow.taker] = _counted(rows.get(taker, 0), "row")
+            if taker in rows:
+                notes[flow.giver, flow.taker] = _counted(rows[taker], "row")
         elif (branch := branches.get((taker, flow.giver.name))) is not None:
             notes[flow.giver, flow.taker] = _became(branch)
     return notes

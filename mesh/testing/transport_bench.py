@@ -15,6 +15,7 @@ from mesh.errors import RequestError
 from mesh.handler import Handler
 from mesh.tensors import Tensors
 from mesh.transports import Endpoint, Limits, Link, Listener, Transport
+from mesh.transports.statistics import Tell
 
 __all__ = ["ROW", "WITHIN_S", "Served", "TransportBench", "echo", "node"]
 
@@ -63,10 +64,12 @@ class TransportBench:
             raise AssertionError(f"the transport breaks the rule '{self.rule}': {otherwise}")
 
     @asynccontextmanager
-    async def serve(self, *endpoints: Endpoint, limits: Limits | None = None) -> AsyncGenerator[Served, None]:
+    async def serve(
+        self, *endpoints: Endpoint, limits: Limits | None = None, tell: Tell | None = None
+    ) -> AsyncGenerator[Served, None]:
         """A listener and a link to it, closed in the end."""
         limits = limits or Limits()
-        listener = await self.transport.listen(self.address_for(self.rule.replace(" ", "-")), endpoints, limits)
+        listener = await self.transport.listen(self.address_for(self.rule.replace(" ", "-")), endpoints, limits, tell)
         link = await self.transport.dial(listener.address, limits)
         try:
             yield Served(listener, link)

@@ -10,13 +10,23 @@ import ml_dtypes
 import numpy as np
 
 from mesh.context import BranchOutcome, BranchState, Context, JoinOutcome, NodeTiming
-from mesh.errors import REQUEST_ERRORS, DeadlineExceeded, InvalidInput, NodeFailed, NotFound, Overloaded, RequestError
+from mesh.errors import (
+    REQUEST_ERRORS,
+    DeadlineExceeded,
+    InvalidInput,
+    NodeFailed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
 from mesh.handler import Branches, Handler
 from mesh.tensors import DATATYPES, Tensors
 from mesh.testing.doubles import ScriptedCall, ScriptedHandler
-from mesh.testing.transport_bench import ROW, TransportBench, echo, node
+from mesh.testing.transport_bench import ROW, WITHIN_S, TransportBench, echo, node
 from mesh.transports import Endpoint, Limits
 from mesh.transports.contract import GRAPH
+from mesh.transports.statistics import BranchStatistics, MissingWorker, NodeStatistics, Statistics, WorkerTold
 
 __all__ = ["MESSAGE_RULES"]
 
@@ -244,6 +254,47 @@ async def joins(bench: TransportBench) -> None:
             bench.hold(not found, f"where no join ran the caller was told of {found}")
 
 
+async def statistics(bench: TransportBench) -> None:
+    """What a listener has counted reaches who asks: its own, or all; one that counts nothing is NotFound."""
+    told = Statistics(
+        graph="g",
+        nodes=(NodeStatistics(node="a", requests=3, rows=7, errors={"INTERNAL": 1}, queue_s=0.5, batch_rows=(0, 2)),),
+        branches=(BranchStatistics(node="j", branch="a", late=2, max_behind_s=0.25),),
+        workers=(WorkerTold("w", 42, 1.5),),
+        missing=(MissingWorker("v", 1, Overloaded("full", retry_after_s=0.5)),),
+    )
+    own = Statistics(workers=told.workers)
+
+    async def tell(alone: bool) -> Statistics:
+        return own if alone else told
+
+    async with bench.serve(node(echo), tell=tell) as served:
+        for alone, expected in ((True, own), (False, told)):
+            found = await served.link.stats(WITHIN_S, own=alone)
+            bench.hold(found == expected, f"it was told {found}")
+        bench.hold(await served.link.handler("predict", "node")(ROW, Context()) == ROW, "the node answers otherwise")
+    async with bench.serve(node(echo)) as served:
+        error = await bench.error(served.link.stats(WITHIN_S))
+        bench.hold(isinstance(error, NotFound), f"where nobody counts it ended in {error!r}")
+
+
+async def statistics_in_time(bench: TransportBench) -> None:
+    """Who asks for statistics does not wait longer than they said, nor for a listener that is gone."""
+    asked = asyncio.Event()
+
+    async def tell(alone: bool) -> Statistics:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    async with bench.serve(node(echo), tell=tell) as served:
+        error = await bench.error(served.link.stats(0.05))
+        bench.hold(isinstance(error, DeadlineExceeded), f"it ended in {error!r}")
+        bench.hold(asked.is_set(), "nobody was asked")
+        await served.listener.drain(0)
+        error = await bench.error(served.link.stats(WITHIN_S))
+        bench.hold(isinstance(error, Unavailable), f"of a listener that is gone it was told {error!r}")
+
+
 async def big_message(bench: TransportBench) -> None:
     """A message of many megabytes arrives."""
     sent = Tensors({"x": np.arange(_BIG // 8, dtype=np.int64).reshape(4, -1), "s": [[b"a" * 1000] * 100] * 4})
@@ -286,6 +337,8 @@ MESSAGE_RULES: Sequence[Callable[[TransportBench], Awaitable[None]]] = (
     context,
     report,
     joins,
+    statistics,
+    statistics_in_time,
     big_message,
     too_big,
 )
