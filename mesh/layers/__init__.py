@@ -13,7 +13,7 @@ from mesh.layers.queue import Queue
 from mesh.layers.retry import Retry
 from mesh.layers.timeout import Timeout
 
-__all__ = ["LAYERS", "AnyLayer", "Batch", "Breaker", "Hedge", "Limit", "Queue", "Retry", "Timeout"]
+__all__ = ["LAYERS", "OF_CALLERS", "AnyLayer", "Batch", "Breaker", "Hedge", "Limit", "Queue", "Retry", "Timeout"]
 
 AnyLayer = Batch | Breaker | Hedge | Limit | Queue | Retry | Timeout
 """One of the layers that a topology file knows."""
@@ -28,3 +28,7 @@ LAYERS: Mapping[str, type[AnyLayer]] = {
     "timeout": Timeout,
 }
 """Name in a topology file -> layer."""
+
+OF_CALLERS = frozenset(("breaker", "hedge", "retry", "timeout"))
+"""Layers that belong to who calls the node, where that is another process: only there a link that breaks is seen, and
+only there is a second attempt free to go to another replica."""

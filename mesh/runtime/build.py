@@ -13,7 +13,7 @@ from typing import Any
 from mesh.context import Context, NodeTiming
 from mesh.errors import NodeFailed, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
-from mesh.layers import LAYERS
+from mesh.layers import LAYERS, OF_CALLERS
 from mesh.node import KINDS, Aggregate, Node
 from mesh.runtime.statistics import NodeCounter
 from mesh.signature import InputCheck, TensorSpec
@@ -22,13 +22,26 @@ from mesh.topology.declared import joined
 from mesh.topology.graph import Graph, GraphNode, LayerSettings
 from mesh.topology.resolve import arguments_of, construct, import_class
 
-__all__ = ["build_node", "layers_of"]
+__all__ = ["build_node", "layers_of", "of_caller"]
 
 
 async def build_node(
-    graph: Graph, spec: GraphNode, worker: str, lifetime: AsyncExitStack, counter: NodeCounter | None = None
+    graph: Graph,
+    spec: GraphNode,
+    worker: str,
+    lifetime: AsyncExitStack,
+    counter: NodeCounter | None = None,
+    layers: Sequence[LayerSettings] | None = None,
 ) -> Handler[Any]:
-    """Build, load and wrap one node; `lifetime` unloads it, and `counter` is told of what it is asked.
+    """Build, load and wrap one node.
+
+    Args:
+        graph: Its graph.
+        spec: The node.
+        worker: Who runs it.
+        lifetime: Unloads it.
+        counter: Told of what it is asked.
+        layers: What wraps it here, outermost first; all of its layers if not said.
 
     Raises:
         SetupError: The node cannot be built or loaded here, or its model is not the one that was checked.
@@ -50,11 +63,17 @@ async def build_node(
     except Exception as error:
         raise SetupError(f"node {spec.name} cannot be loaded: {type(error).__name__}: {error}") from error
     counter = counter or NodeCounter()
-    counter.layered = bool(spec.layers)
+    layers = spec.layers if layers is None else layers
+    counter.layered = bool(layers)
     handler = _checked(node, spec, worker, counter)
     if spec.kind != "aggregate":
-        handler = _observed(stack(handler, *layers_of(spec.layers)), spec, layered=counter.layered)
+        handler = _observed(stack(handler, *layers_of(layers)), spec, layered=counter.layered)
     return counter.calls.around(handler)
+
+
+def of_caller(layers: Sequence[LayerSettings]) -> int:
+    """How many of a node's layers, from the outermost, stand at its caller's end where that is another process."""
+    return next((index for index, layer in enumerate(layers) if layer.name not in OF_CALLERS), len(layers))
 
 
 def layers_of(settings: Sequence[LayerSettings]) -> list[Layer]:

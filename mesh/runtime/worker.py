@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from mesh.errors import PlacementError
-from mesh.handler import Handler
+from mesh.handler import Handler, Layer, stack
 from mesh.runtime.balance import balanced
-from mesh.runtime.build import build_node
+from mesh.runtime.build import build_node, layers_of, of_caller
 from mesh.runtime.executor import Executor, Piece
 from mesh.runtime.making import StepMaking, piece_step, rows_named
 from mesh.runtime.shadowing import Shadow
@@ -98,10 +98,12 @@ class Worker:
         await self._lifetime.aclose()
 
     async def _build(self) -> None:
+        alone = self._called_alone()
         for name in self._worker.nodes:
             node = self._graph.node(name)
             counter = self._counters.node(name)
-            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime, counter)
+            layers = node.layers[of_caller(node.layers) :] if name in alone else node.layers
+            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime, counter, layers)
         endpoints = [self._node_endpoint(self._graph.node(name)) for name in self._worker.nodes]
         endpoints += [
             Endpoint(kind=GRAPH, name=partition.name, handler=self._piece(partition))
@@ -123,6 +125,12 @@ class Worker:
         for address in self._listen:
             listener = await self._transport(address).listen(address, endpoints, self._limits, tell)
             self.listeners.append(listener)
+
+    def _called_alone(self) -> set[str]:
+        """Nodes here that another process calls one by one: some of their layers are with the caller."""
+        if self._worker.name == self._plan.gateway.name:
+            return set()
+        return {part.exit for part in self._plan.partitions if len(part.nodes) == 1}
 
     async def _drain(self) -> None:
         await asyncio.gather(*(listener.drain(self._grace_s) for listener in self.listeners))
@@ -182,12 +190,14 @@ class Worker:
 
     def _dialled(self, partition: Partition) -> Handler[Any]:
         kind, name = GRAPH, partition.name
+        layers: list[Layer] = []
         if len(partition.nodes) == 1:
             # A single node is called through its own typed service, as any other caller would.
             node = self._graph.node(partition.exit)
             kind, name = node.kind, node.name
+            layers = layers_of(node.layers[: of_caller(node.layers)])
         replicas = [link.handler(kind, name) for link in self._links[partition.worker]]
-        return self._counters.link(partition.name).around(balanced(replicas))
+        return stack(self._counters.link(partition.name).around(balanced(replicas)), *layers)
 
 
 def describe(plan: Plan) -> Description:
