@@ -149,10 +149,14 @@ class Connection:
                     del out[:count]
                     self._state.budget.earned += count
                     return data
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[Buffer]:
+        """The same in pieces, for who can write them without putting them together: worth it where they are large."""
+        out = self.sender.out
+        self.sender.out = self._out = []
         self._state.budget.earned += len(out)
-        data = b"".join(out)
-        out.clear()
-        return data
+        return out
 
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a sign of life; PingAnswered brings the eight bytes back."""

@@ -78,26 +78,41 @@ class Receiver:
         state = self._state
         if state.terminated:
             return []
-        if self._pieces:
-            self._pieces.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                if len(self._pieces) >= MOST_PIECES:
-                    self._pieces = [b"".join(self._pieces)]
-                return []
-            data = b"".join(self._pieces)
         try:
             position = self._read_preface(data) if self._preface else 0
-            position = self._read_frames(data, position)
-            if position and state.block is None:
-                self.rounds += 1
-            self._pieces = [data[position:]] if position < len(data) else []
+            while self._pieces and position < len(data):
+                position = self._complete(data, position)
+            if position < len(data):
+                self._read(data, position)
             if state.sender.control_backlog > state.limits.max_control_backlog_bytes:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "answers to control frames are not read")
         except ConnectionFault as fault:
             self._pieces = []
             state.end(fault)
         return state.end_read()
+
+    def _complete(self, data: bytes, position: int) -> int:
+        """Add what an incomplete frame lacks, and no more, so that little is copied; returns how far data was used."""
+        missing = self._missing
+        piece = data[position : position + missing]
+        self._pieces.append(piece)
+        if len(piece) < missing:
+            self._missing -= len(piece)
+            if len(self._pieces) >= MOST_PIECES:
+                self._pieces = [b"".join(self._pieces)]
+        else:
+            whole = b"".join(self._pieces)
+            self._pieces = []
+            self._read(whole, 0)
+        return position + len(piece)
+
+    def _read(self, data: bytes, position: int) -> None:
+        """Read whole frames, and keep what is left."""
+        end = self._read_frames(data, position)
+        if end > position and self._state.block is None:
+            self.rounds += 1
+        if end < len(data):
+            self._pieces = [data[end:] if end else data]
 
     def _read_preface(self, data: bytes) -> int:
         wanted = self._preface

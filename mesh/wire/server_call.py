@@ -14,7 +14,7 @@ from mesh.wire.call_host import CallHost
 from mesh.wire.credentials import identities, identity_key
 from mesh.wire.faults import ErrorCode
 from mesh.wire.fields import Field
-from mesh.wire.messages import MessageError, MessageReader, encode_message, whole_message
+from mesh.wire.messages import MessageError, MessageReader, encode_message, prefix_of, whole_message
 from mesh.wire.metadata import encode_metadata
 from mesh.wire.routes import Route
 from mesh.wire.serializing import deserialized, serialized
@@ -23,6 +23,8 @@ from mesh.wire.streams import Buffer
 
 __all__ = ["Aborted", "ServerCall"]
 
+COPIED_BYTES = 64 << 10
+"""A message of this length or more is sent after its prefix, and not copied behind it."""
 WRITE_AHEAD_BYTES = 64 << 10
 """A writer waits once more than this of its stream is not sent: enough to keep the wire busy, little enough to hold."""
 
@@ -202,9 +204,11 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         reader = self.reader
         if reader is None:
             reader = self.reader = MessageReader(host.options.max_receive_bytes, self.route.encoding)
-        before = reader.held_bytes
-        reader.feed(data)
-        host.held_bytes += reader.held_bytes - before
+        host.held_bytes -= reader.held_bytes
+        try:
+            reader.feed(data)
+        finally:
+            host.held_bytes += reader.held_bytes
         if host.held_bytes > host.connection.limits.max_held_bytes:
             raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much of this connection's requests is held")
         if len(reader) <= 1:
@@ -218,8 +222,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
     def receive_end(self) -> None:
         """The client's half is over."""
         self.received_end = True
-        if self._reading is not None:
-            self.wake_reader()
+        self.wake_reader()
 
     async def next_message(self) -> bytes | None:
         """The next request's bytes, None after the last."""
@@ -247,8 +250,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         if raw is None:
             reader = self.reader
             if reader is None or len(reader) != 1 or reader.partial:
-                text = f"{len(reader or ())} requests where one is taken"
-                raise MessageError(grpc.StatusCode.UNIMPLEMENTED, text)
+                raise MessageError(grpc.StatusCode.UNIMPLEMENTED, f"{len(reader or ())} requests where one is taken")
             raw = self._taken(reader)
         return self.deserialized(raw)
 
@@ -289,8 +291,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def _send_head(self) -> None:
         self._head_sent = True
-        block = head_block(self._initial, compress=self._compressing())
-        self.protocol.connection.send_head(self.stream_id, block)
+        self.protocol.connection.send_head(self.stream_id, head_block(self._initial, compress=self._compressing()))
 
     def _compressing(self) -> bool:
         wanted = self.protocol.compress if self._compress is None else self._compress
@@ -302,7 +303,13 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             self._send_head()
         compress = self._compressing() and self._compress_next
         self._compress_next = True
-        if not self.protocol.connection.send_data(self.stream_id, encode_message(raw, compress=compress)):
+        connection = self.protocol.connection
+        if len(raw) < COPIED_BYTES or compress:
+            sent = connection.send_data(self.stream_id, encode_message(raw, compress=compress))
+        else:
+            connection.send_data(self.stream_id, prefix_of(len(raw)))
+            sent = connection.send_data(self.stream_id, raw)
+        if not sent:
             self.cancel()
 
     def answer(self, message: Any) -> None:
@@ -313,7 +320,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             return
         raw = self.serialized(message)
         as_usual = not (self._head_sent or self._initial or self._trailing or self._details) and self.received_end
-        if as_usual and not self.over and not self._compressing():
+        if as_usual and len(raw) < COPIED_BYTES and not self.over and not self._compressing():
             host = self.protocol
             if host.connection.send_answer(self.stream_id, HEAD, encode_message(raw), OK_TRAILERS):
                 self.close()
@@ -382,10 +389,8 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         if self.unacknowledged:
             self._acknowledge()
         host.forget(self.stream_id)
-        if self._reading is not None:
-            self.wake_reader()
-        if self._writing is not None:
-            self.wake_writer()
+        self.wake_reader()
+        self.wake_writer()
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             host.loop.call_soon(callback, self)

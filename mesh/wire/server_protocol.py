@@ -34,6 +34,8 @@ __all__ = ["ServerProtocol"]
 
 log = logging.getLogger("mesh.wire")
 DRAIN_PING = b"drain..."
+LARGE_BYTES = 128 << 10
+"""From here on, what is written is handed over in pieces: to put them together costs more."""
 GOODBYE_S = 0.2
 """How often a connection that is closing is asked whether all was written."""
 
@@ -151,11 +153,16 @@ class ServerProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        out = self.connection.take()
-        if out:
+        sender = self.connection.sender
+        if sender.unwritten > LARGE_BYTES:
+            pieces = self.connection.take_pieces()
+            transport.writelines(pieces)
+            self._written += sum(map(len, pieces))
+            sender.drained(transport.get_write_buffer_size())
+        elif out := self.connection.take():
             transport.write(out)
             self._written += len(out)
-            self.connection.sender.drained(transport.get_write_buffer_size())
+            sender.drained(transport.get_write_buffer_size())
         if self.connection.terminated or (self.draining_at is not None and not self.busy):
             self._hang_up()
 
