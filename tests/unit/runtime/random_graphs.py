@@ -135,6 +135,8 @@ class Plain:
                 source = self._taken(part, path[:-1])
                 made = source is not None and path[-1] < abs(int(source[0])) % MANY
                 return np.float32(source[0] * np.float32(10) + np.float32(path[-1])) if made and source else None
+            case _:
+                pass
         taken = self._taken(part, path)
         if taken is None:
             return None
@@ -167,7 +169,7 @@ class Plain:
     def _joined(self, part: Part, path: Path) -> np.float32 | None:
         found = [one for one in (self.value(feed, path) for feed in part.feeds) if one is not None]
         if found:
-            return found[0] if part.kind == "FirstOf" else max(found)
+            return found[0] if part.kind == "FirstOf" else max(found, key=float)
         met = all(self._through(guard, path) for guard in part.guards)
         return np.float32(part.default) if part.default is not None and met and self._there(part, path) else None
 
