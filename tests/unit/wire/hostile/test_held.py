@@ -16,7 +16,7 @@ from mesh.wire.headers import encode_block
 from mesh.wire.limits import WireLimits
 from tests.unit.wire.core.given import REQUEST, data, headers, reset, settings, window_update
 from tests.unit.wire.raw import RawClient, raw_client, request
-from tests.unit.wire.serving import serving
+from tests.unit.wire.serving import eventually, serving
 
 MIB = 1 << 20
 
@@ -150,6 +150,48 @@ async def test_requests_that_are_never_whole_are_bounded_over_all_calls() -> Non
             assert await client.ask(path=b"/test/none") == b""
             assert await client.ask(bytes(16_000)) == bytes(16_000)
             assert [one.held_bytes for one in server.connections] == [0, 0]
+
+
+async def test_what_was_held_of_a_call_that_is_refused_is_forgotten() -> None:
+    async with serving() as server, raw_client(server.port) as client:
+        for stream_id, wrong in ((1, b"\7\0\0\0\1x"), (3, b"\0\xff\xff\xff\xff"), (5, b"\1\0\0\0\1x")):
+            sound = struct.pack(">BI", 0, 1000) + bytes(1000)
+            await client.send(
+                headers(stream_id, to(b"/test/unread")), data(stream_id, sound), data(stream_id, sound + wrong)
+            )
+            await client.ended(stream_id)
+        (connection,) = server.connections
+        assert connection.held_bytes == 0
+        assert not connection.calls
+        # Nor is any of the connection's window lost.
+        state = connection.connection._state  # pyright: ignore[reportPrivateUsage]
+        assert state.receive_window + state.unacknowledged == state.limits.connection_window_bytes
+
+
+async def test_a_handler_that_never_waits_lets_others_run_and_fills_no_memory() -> None:
+    async with serving() as server, raw_client(server.port) as neighbour, raw_client(server.port) as client:
+        await wide(client)
+        with flat(16 * MIB):
+            await client.send(request(1, b"100000", path=b"/test/endless"))
+            for _ in range(20):
+                assert await neighbour.ask() == b"hello"
+                client.frames.clear()
+            await client.send(reset(1))
+            await eventually(lambda: server.handlers.running == 0)
+
+
+async def test_a_stream_whose_answers_are_too_much_to_hold_is_ended() -> None:
+    # A handler that writes without end, to a client whose windows are wide and that does not read.
+    limits = WireLimits(max_waiting_bytes=MIB)
+    greeting = settings((frames.INITIAL_WINDOW_SIZE, 0))
+    async with serving(limits) as server, raw_client(server.port, greeting=greeting) as client:
+        await client.send(request(1, b"900000", path=b"/test/large"), request(3, b"400000", path=b"/test/endless"))
+        await client.ended(3)
+        await eventually(lambda: server.handlers.running == 0)
+        assert server.connections[0].connection.sender.waiting_bytes <= MIB
+        await client.send(window_update(1, 1 << 20), window_update(0, 1 << 20))
+        answered = await client.ended(1)
+        assert sum(len(one.payload) for one in answered if one.kind == frames.DATA) == 900_005
 
 
 async def test_a_message_in_single_bytes_takes_little_more_than_its_bytes() -> None:
