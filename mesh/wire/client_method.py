@@ -22,10 +22,10 @@ REMEMBERED_METADATA: Final = 64
 """Blocks of metadata that are kept for a method; the oldest is forgotten first."""
 REMEMBERED_BYTES: Final = 1024
 """Longer metadata is made anew every time."""
-_RESERVED: Final = frozenset(
-    ("te", "content-type", "content-length", "user-agent", "host", "connection", "keep-alive", "proxy-connection")
-).union(("transfer-encoding", "upgrade"))
-"""Keys that belong to the protocol."""
+_PASSED_OVER: Final = frozenset(("te", "content-type", "content-length", "user-agent", "grpc-timeout"))
+"""Keys that are the protocol's. As with grpc.aio they are left out: who passes on what it was sent has some of them."""
+_REFUSED: Final = frozenset(("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"))
+"""Keys with which a request is malformed (RFC 9113, 8.2.2)."""
 _GZIP: Final = encode_block(((b"grpc-encoding", b"gzip"),))
 
 
@@ -147,9 +147,9 @@ class Method:
 
 def _encoded(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
     for key, _ in metadata:
-        if key in _RESERVED:
-            raise ValueError(f"{key!r} is no metadata key: it belongs to the protocol")
-    return encode_block(encode_metadata(metadata))
+        if key in _REFUSED:
+            raise ValueError(f"{key!r} is no metadata key: it is of a connection")
+    return encode_block(encode_metadata([pair for pair in metadata if pair[0] not in _PASSED_OVER]))
 
 
 def _least(bound: int, other: int | None) -> int:

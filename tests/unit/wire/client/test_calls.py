@@ -183,6 +183,17 @@ async def test_metadata_goes_both_ways(engines: str) -> None:
             assert isinstance(await call.initial_metadata(), grpc.aio.Metadata)
 
 
+@pytest.mark.parametrize("key", ["te", "content-type", "content-length", "user-agent", "grpc-timeout"])
+async def test_keys_of_the_protocol_are_left_out(engines: str, key: str) -> None:
+    async def tell(request: bytes, context: Any) -> bytes:
+        sent = [tuple(pair) for pair in context.invocation_metadata()]
+        return repr([pair for pair in sent if pair[1] in ("mine", "x")]).encode()
+
+    async with pair(engines, unary_unary=tell) as channel:
+        method = channel.unary_unary("/test/unary_unary")
+        assert await method(b"", metadata=((key, "mine"), ("other", "x"))) == repr([("other", "x")]).encode()
+
+
 async def test_a_method_that_is_not_there(engines: str) -> None:
     async with pair(engines) as channel:
         call = channel.unary_unary("/test/nothing")(b"")
