@@ -108,11 +108,14 @@ def _code(error: BaseException, context: Context) -> str:
 class NodeCounter:
     """One node: its requests, and the batches that its layers make of them."""
 
-    __slots__ = ("_batch_rows", "_batch_s", "_compute_s", "calls", "layered", "rows_skipped")
+    __slots__ = ("_batch_rows", "_batch_s", "_compute_s", "calls", "layered", "link", "rows_skipped")
 
     def __init__(self) -> None:
         self.calls = CallCounter()
         self.layered = False
+        """Some of its layers stand here."""
+        self.link: CallCounter | None = None
+        """Where some of its layers stand with the caller: what they call."""
         self.rows_skipped = 0
         """Rows that did not meet its condition."""
         self._batch_rows = [0] * (_LAST + 1)
@@ -131,6 +134,7 @@ class NodeCounter:
         calls, batches = self.calls, list(self._batch_rows)
         while batches and not batches[-1]:
             batches.pop()
+        inside_s = self._batch_s if self.link is None else self.link.row_s
         return NodeStatistics(
             node=node,
             requests=calls.requests,
@@ -140,7 +144,7 @@ class NodeCounter:
             errors=dict(sorted(calls.errors.items())),
             elapsed_s=calls.elapsed_s,
             # A batch that has ended may have callers that have not; and two attempts of one request may overlap.
-            queue_s=max(0.0, calls.row_s - self._batch_s) if self.layered else 0.0,
+            queue_s=max(0.0, calls.row_s - inside_s) if self.layered else 0.0,
             compute_s=self._compute_s,
             batches=sum(batches),
             batch_rows=tuple(batches),
@@ -270,7 +274,7 @@ class WorkerCounters:
                 yield GraphStatistics(
                     graph=name,
                     requests=counter.requests,
-                    rows=counter.rows if name == whole else 0,
+                    rows=counter.rows,
                     in_flight=counter.in_flight,
                     errors=dict(sorted(counter.errors.items())),
                     elapsed_s=counter.elapsed_s,

@@ -62,8 +62,9 @@ class Telling:
             for worker, links in self._links.items()
             for replica, link in enumerate(links)
         ]
-        told = together([self._own(), *await asyncio.gather(*asked)])
-        wire_s = self._wire_s(told)
+        others = together(await asyncio.gather(*asked))
+        wire_s = self._wire_s(others)
+        told = together([self._own(), replace(others, nodes=tuple(map(self._once, others.nodes)))])
         nodes = [replace(node, wire_s=wire_s.get(node.node, 0.0)) for node in told.nodes]
         place = self._place
         return replace(
@@ -72,6 +73,16 @@ class Telling:
             branches=tuple(sorted(told.branches, key=lambda one: place(one.node))),
             arms=tuple(sorted(told.arms, key=lambda one: (one.split, place(one.node)))),
         )
+
+    def _once(self, node: NodeStatistics) -> NodeStatistics:
+        """What workers have counted at a node, less what is counted here: requests, where some of its layers are here.
+
+        Its worker has the attempts that those layers made of them.
+        """
+        counter = self._counters.nodes.get(node.node)
+        if counter is None or counter.link is None:
+            return node
+        return replace(node, requests=0, rows=0, in_flight=0, errors={}, elapsed_s=0.0)
 
     def _place(self, node: str) -> int:
         """Where a node stands in the topology; what is not there, which a worker of another graph may tell, is last."""

@@ -197,7 +197,13 @@ class Worker:
             kind, name = node.kind, node.name
             layers = layers_of(node.layers[: of_caller(node.layers)])
         replicas = [link.handler(kind, name) for link in self._links[partition.worker]]
-        return stack(self._counters.link(partition.name).around(balanced(replicas)), *layers)
+        link = self._counters.link(partition.name)
+        handler = link.around(balanced(replicas))
+        if not layers:
+            return handler
+        counter = self._counters.node(name)
+        counter.layered, counter.link = True, link
+        return counter.calls.around(stack(handler, *layers))
 
 
 def describe(plan: Plan) -> Description:

@@ -116,7 +116,7 @@ class GraphStatistics:
     graph: str
     requests: int = 0
     rows: int = 0
-    """Of the requests; zero for a part of a graph, whose edges may differ in rows."""
+    """Rows of those requests."""
     in_flight: int = 0
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     elapsed_s: float = 0.0

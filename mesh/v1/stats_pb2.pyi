@@ -97,7 +97,9 @@ class NodeStats(_message.Message):
     node: _builtins.str
     """The node's name in the topology."""
     requests: _builtins.int
-    """Requests that it was given, those that failed and those in flight included. A request without rows for it does not come to it."""
+    """Requests that it was given, those that failed and those in flight included. A request without rows for it does not come to it.
+    Where some of its layers stand with the gateway, its worker by itself tells the attempts that they made.
+    """
     rows: _builtins.int
     """Rows of those requests."""
     rows_skipped: _builtins.int
@@ -301,7 +303,7 @@ class GraphStats(_message.Message):
     requests: _builtins.int
     """Requests that it was given, those that failed and those in flight included."""
     rows: _builtins.int
-    """Rows of those requests. For a part of a graph: zero, its edges may differ in rows."""
+    """Rows of those requests."""
     in_flight: _builtins.int
     """Requests that are with it now."""
     @_builtins.property
