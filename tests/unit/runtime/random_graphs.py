@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ MANY = 3
 """An expansion makes fewer rows than that of each."""
 _MOST_NODES = 9
 _MOST_EXPANSIONS = 2
-_SIGNS: Mapping[str, Callable[[object, object], bool]] = {
+_SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">=": operator.ge,
     "==": operator.eq,
