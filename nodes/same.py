@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh import Context, Preprocess, Signature, Tensors
+from mesh import Context, NodeContractError, Preprocess, Signature, Tensors
 
 __all__ = ["Same"]
 
@@ -20,6 +20,8 @@ class Same(Preprocess):
 
     def __init__(self, *, tensor: str, type: str) -> None:  # noqa: A002 - what a file should say
         self.signature = Signature.parse(f"{tensor}: {type} -> {tensor}: {type}")
+        if list(self.signature.inputs) != [tensor]:
+            raise NodeContractError(f"'{tensor}: {type}' is more than one tensor")
 
     async def preprocess(self, inputs: Tensors, context: Context) -> Tensors:
         return inputs

@@ -21,6 +21,7 @@ from mesh.tensors import Tensors
 from mesh.transports import Limits, Transport
 from mesh.transports.grpc import GrpcLink
 from nodes.aggregate import SoftVote
+from nodes.onnx import OnnxPredict
 from scripts.measure_patterns import HALVES, Without, mesh_of, rows_of, turned, two_lines_over
 from scripts.patterns_page import IMAGES, MEASURED, PAGE, PICTURES, TABLES, everything
 from scripts.record_golden import GOLDEN, Golden
@@ -171,18 +172,22 @@ async def test_a_row_falls_into_the_same_arm_alone_and_among_others() -> None:
     assert 10 <= alone["candidate"] <= 35, "200 rows, of which a tenth is 20, and three standard deviations are 13"
 
 
-async def test_a_shadow_is_compared_and_answers_nobody() -> None:
+@pytest.mark.parametrize("link", ["inproc", "wire", "grpcio"])
+@pytest.mark.parametrize("placement", ["fused", "processes", "apart"])
+async def test_a_shadow_is_compared_row_by_row_and_answers_nobody(placement: str, link: str, tmp_path: Path) -> None:
     image = np.load(ROOT / "models" / "digits_sample.npz")["image"]
-    async with mesh_of("shadow") as mesh:
+    async with local_mesh(TOPOLOGIES / "shadow.yaml", placement, link, tmp_path) as mesh:
         context = Context(timings=[])
         answer = await mesh(Tensors({"image": image}), context)
         assert {timing.node for timing in context.timings or ()} == {"scale", "proven"}
         (shadow,) = mesh.root.shadows
         await shadow.settled()
         seen = shadow.comparison
+    async with OnnxPredict(model=ROOT / "models" / "digits_svc.onnx") as candidate:
+        other = await candidate.predict(Tensors({"X": image / np.float32(16)}), Context())
     assert (seen.failed, seen.dropped) == (0, 0)
-    assert seen.rows_alike + seen.rows_unlike == answer.rows
-    assert 0 < seen.rows_unlike < 50
+    assert seen.rows_alike == np.count_nonzero(answer["label"] == other["label"]) < answer.rows
+    assert seen.rows_unlike == answer.rows - seen.rows_alike
 
 
 # ===== The page =====
