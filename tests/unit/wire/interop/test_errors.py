@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.unit.wire.interop.matrix import KINDS, STREAMED, Code, as_grpcio, ask, ending, handler, pair
 
-REQUESTS = [b"one", b"two", b"three" * 50_000]
+REQUESTS = [b"one", b"two", b"three"]
 WHEN = ("before reading", "after the first request", "after all requests", "after an answer")
 
 
@@ -48,13 +49,21 @@ async def test_a_handler_that_fails(engines: str, kind: str, when: str, how: str
 @pytest.mark.parametrize("kind", KINDS)
 @as_grpcio
 async def test_an_initial_head_goes_before_the_error(engines: str, kind: str) -> Any:
+    seen = asyncio.Event()
+
     async def behave(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         await context.send_initial_metadata((("first", "1"),))
+        await seen.wait()  # grpcio's client forgets the head where both come at once
         await context.abort(Code.ABORTED, "no", (("last", "2"),))
         yield b""
 
     async with pair(engines, **handler(kind, behave)) as channel:
-        found = await ending(ask(channel, kind))
+        call = ask(channel, kind)
+        if kind == "unary_unary":
+            seen.set()  # grpcio's client shows the head of such a call with its end only
+        await call.initial_metadata()
+        seen.set()
+        found = await ending(call)
     assert (found.initial, found.trailing) == ((("first", "1"),), (("last", "2"),))
     return found
 
