@@ -340,6 +340,8 @@ class ClientCall(Outcome):
         if protocol is not None:
             self.protocol = None
             protocol.forget(self.stream_id)
+            if self._writing is not None:
+                self.wake_writer()  # there may be more room elsewhere
 
     def finish(self, status: Status) -> None:
         """It is over: free what it holds, and say so. The first status holds."""
@@ -351,8 +353,6 @@ class ClientCall(Outcome):
         if self.deadline is not None:
             self.host.deadlines.discard(self)
         self.wake_result()
-        if self._writing is not None:
-            self.wake_writer()
         if self.watchers:
             self.wake()
         if self.callbacks:

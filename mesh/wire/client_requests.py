@@ -94,7 +94,8 @@ class RequestWriter:
                     await self._write(request)
             call.end_requests()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the call is over, and says why
+            # Where the call is over, it says why. Else it was another call, of which the requests were to come.
+            call.cancel_with(CANCELLED)
         except asyncio.CancelledError:
             call.cancel_with(CANCELLED)
             raise

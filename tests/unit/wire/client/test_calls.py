@@ -314,6 +314,18 @@ async def test_a_source_of_requests_that_fails_cancels_the_call(engines: str) ->
         assert await call.code() is Code.CANCELLED
 
 
+async def test_requests_that_come_from_a_call_that_fails_cancel_the_call(engines: str) -> None:
+    async def refuse(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"one"
+        await context.abort(Code.ABORTED, "no more")
+
+    async with pair(engines, unary_stream=refuse, stream_unary=join) as channel:
+        source = channel.unary_stream("/test/unary_stream")(b"")
+        call = channel.stream_unary("/test/stream_unary")(aiter(source))
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 async def test_cancelling_what_is_over_changes_nothing(engines: str) -> None:
     async with pair(engines, unary_unary=echo) as channel:
         call = channel.unary_unary("/test/unary_unary")(b"x")

@@ -18,7 +18,7 @@ from mesh.wire.subchannel import Backoff
 from tests.unit.wire.client.handlers import echo
 from tests.unit.wire.client.pairs import WIRE_CLIENT, Code, service
 from tests.unit.wire.client.scripted import OK, SETTLED, Scripted, answer, scripted
-from tests.unit.wire.core.given import RESPONSE, data, goaway, headers, ping, reset, settings
+from tests.unit.wire.core.given import RESPONSE, data, goaway, headers, ping, reset, settings, window_update
 from tests.unit.wire.server.engines import SERVERS, Methods
 
 
@@ -238,6 +238,24 @@ async def test_a_refused_stream_of_requests_is_sent_again_whole() -> None:
         assert await call == b"answer"
         sent = [one.payload[5:] for one in connection.frames if one.kind == frames.DATA and one.stream_id == 3]
         assert sent == [b"one", b"two", b"three", b""]
+
+
+async def test_a_writer_that_waits_for_room_finds_it_on_the_next_connection() -> None:
+    async with scripted(greeting=settings((frames.INITIAL_WINDOW_SIZE, 10)) + settings(ack=True)) as (server, channel):
+        call = channel.stream_unary("/test/stream_unary")(timeout=20)
+        writing = asyncio.create_task(call.write(bytes(100_000)))
+        old = await server.connection()
+        await old.frame(frames.DATA, 1)
+        assert not writing.done()
+        room = settings((frames.INITIAL_WINDOW_SIZE, 1 << 20)) + window_update(0, 1 << 20)
+        server.greeting = room + settings(ack=True)
+        old.send(goaway(0))
+        new = await server.connection()
+        await writing
+        await call.done_writing()
+        new.send(answer(await new.request()))
+        assert await call == b"answer"
+        assert sum(len(one.payload) for one in new.frames if one.kind == frames.DATA) == 100_005
 
 
 async def test_more_than_is_kept_is_not_sent_again() -> None:
