@@ -205,13 +205,14 @@ class ClientProtocol(asyncio.Protocol):
         if transport is None:
             return
         connection = self.connection
-        out = connection.take(WRITE_BYTES)
-        while out:
-            transport.write(out)
-            if self.paused:
-                return  # the rest when there is room again
-            out = connection.take(WRITE_BYTES) if len(out) >= WRITE_BYTES else b""
-        connection.sender.drained()
+        if not self.paused:
+            out = connection.take(WRITE_BYTES)
+            while out:
+                transport.write(out)
+                # With the buffer full, the rest waits until there is room again.
+                out = connection.take(WRITE_BYTES) if len(out) >= WRITE_BYTES and not self.paused else b""
+            if not self.paused:
+                connection.sender.drained()
         if self.gone and not self.calls and self._linger is None:
             transport.close()
             # Closing waits until all was written, which a server that does not read can put off for ever.
