@@ -16,9 +16,9 @@ from mesh.tensors import Array
 __all__ = ["Rows", "intersection", "positions"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Rows:
-    """Some rows, or all of the request's."""
+    """Some rows, or all of the request's. Never changed, and not frozen, which would make each three times as dear."""
 
     count: int
     levels: tuple[Array, ...] = ()

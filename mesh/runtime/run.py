@@ -51,7 +51,8 @@ class Run:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._ready: list[int] = []
         self._timers: list[Timer] = []
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self._joinings: dict[int, Joining] = {}
 
     async def __call__(self) -> None:
@@ -96,7 +97,7 @@ class Run:
     def _start(self, ready: Sequence[int]) -> None:
         for index in ready:
             if index not in self._done:
-                self._tasks[index] = asyncio.ensure_future(self._follow(index))
+                self._tasks[index] = self._loop.create_task(self._follow(index))
 
     def _taken_ready(self) -> list[int]:
         ready, self._ready = self._ready, []

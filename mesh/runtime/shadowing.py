@@ -75,10 +75,7 @@ class Shadow:
             self.comparison.dropped += 1
             return
         context = replace(state.context, deadline=None, timings=None).within(self._timeout_s)
-        mirrored = replace(
-            state, context=context, arrays=dict(state.arrays), given=dict(state.given), taken=dict(state.taken)
-        )
-        task = asyncio.ensure_future(self._run(mirrored))
+        task = asyncio.ensure_future(self._run(state.mirrored(context)))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

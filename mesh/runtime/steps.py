@@ -201,14 +201,19 @@ class JoinStep:
         for branch, tensors in self.branches.items():
             if (error := state.errors.get(branch)) is not None:
                 branches[branch] = error
-            elif any(edge not in state.arrays for edge in tensors.values()):
-                branches[branch] = DeadlineExceeded("was not there in time", node=branch)
-            else:
+                continue
+            try:
                 branches[branch] = found = self._branch(state, branch, tensors, rows)
-                found.check_size(self.max_message_bytes, "takes")
+            except KeyError:
+                branches[branch] = DeadlineExceeded("was not there in time", node=branch)
+                continue
+            found.check_size(self.max_message_bytes, "takes")
         return Branches.trusted(_alike(branches) if state.given else branches, rows.count)
 
     def _branch(self, state: State, branch: str, tensors: Mapping[str, str], rows: Rows) -> Tensors:
+        """What a branch has for some rows. Raises KeyError where it is not there."""
+        if not state.given:
+            return state.gather(tensors, rows)
         given = state.given_by(branch)
         if self.gathers:
             arrays = {name: state.arrays[edge] for name, edge in tensors.items()}
