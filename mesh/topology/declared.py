@@ -5,15 +5,15 @@ All of it is a user's code, so whatever it raises becomes a `SetupError`, and wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, cast
 
 from mesh.errors import NodeContractError
-from mesh.node import Aggregate, Node
+from mesh.node import Aggregate, Needs, Node
 from mesh.signature import Signature, TensorSpec
 from mesh.topology.resolve import refusing
 
-__all__ = ["digest_of", "joined", "signature_of", "signature_of_class", "version_of"]
+__all__ = ["digest_of", "joined", "needs_of", "signature_of", "signature_of_class", "version_of"]
 
 
 def signature_of(node: Node) -> Signature:
@@ -74,6 +74,27 @@ def digest_of(node: Node) -> str:
     if not isinstance(digest, str):
         raise NodeContractError(f"{name}.digest has to give a text, not {type(digest).__name__}")
     return digest
+
+
+def needs_of(node: Aggregate, branches: Collection[str]) -> Needs:
+    """The branches that an aggregate needs to answer a row.
+
+    Raises:
+        NodeContractError: It says something else, or names a branch that it is not given.
+        SetupError: It failed to tell.
+    """
+    name = type(node).__name__
+    with refusing(f"{name} cannot tell which branches it needs"):
+        needs: Any = node.needs
+    if not isinstance(needs, tuple):
+        if needs not in ("every", "any", "none"):
+            raise NodeContractError(f"{name}.needs has to be every, any, none or names of branches, not {needs!r}")
+        return cast("Needs", needs)
+    told = cast("tuple[Any, ...]", needs)
+    lacking = next((one for one in told if one not in branches), None)
+    if lacking is not None:
+        raise NodeContractError(f"{name} needs branch {lacking!r}; it is given {', '.join(branches)}")
+    return told
 
 
 def version_of(node: Node) -> str:

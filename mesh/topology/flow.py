@@ -84,8 +84,10 @@ class FlowTyping:
         share = self._wiring.shares.get(node.name)
         by = () if share is None or share.by[0].startswith(PARAMETERS) else share.by
         if wrong := next((edge for edge in by if edge not in self._types), None):
-            known = did_you_mean(wrong, self._types)
-            self._wrong((*path, "split", "by"), f"{shown(wrong)} is no edge, and no parameters.NAME", known)
+            written = part.split is not None and part.split.by is not None
+            if written and not self._untyped(edge_node(wrong)):  # else it is told where it is written, or by its node
+                known = did_you_mean(wrong, self._types)
+                self._wrong((*path, "split", "by"), f"{shown(wrong)} is no edge, and no parameters.NAME", known)
             share, by = None, ()
         reads = tuple(dict.fromkeys((*by, *(condition.edges if condition else ()))))
         taken = self._together(node, reads)
@@ -97,14 +99,15 @@ class FlowTyping:
             self._given[node.name] = self._expanded(node, taken)
         return self._shadowing(node) if part.shadow is not None else node
 
+    def _untyped(self, node: str) -> bool:
+        return node in self._topology.written("nodes") and node not in self._typing.typed
+
     def _condition(self, name: str) -> Condition | None:
         expression = self._wiring.conditions.get(name)
         if expression is None:
             return None
         path = ("nodes", name, "when")
-        doubtful = self._typing.doubtful | {
-            edge for edge in self._topology.written("nodes") if edge not in self._typing.typed
-        }
+        doubtful = self._typing.doubtful | set(filter(self._untyped, self._topology.written("nodes")))
         near = self._topology.source.near
         wrong = mistakes(expression, self._types, doubtful, near)
         if wrong:
@@ -153,7 +156,9 @@ class FlowTyping:
                 near = self._topology.source.near(target, self._topology.nodes)
                 self._wrong(path, f"no node is called {shown(target)}", near)
             return node
-        if target == node.name or self._topology.nodes[target].shadow is not None:
+        if target == node.name:
+            return node  # told as a cycle
+        if self._topology.nodes[target].shadow is not None:
             self._wrong(path, f"{shown(target)} is a shadow itself: it answers nobody")
         others = {name: part for name, part in self._topology.nodes.items() if part.shadow != node.name}
         users = [name for name in others if node.name in self._wiring.feeds[name]]
@@ -161,12 +166,13 @@ class FlowTyping:
         if users:
             self._wrong(path, f"node {node.name!r} is a shadow, and {users[0]!r} takes from it", at_key=True)
         differing = [name for name, spec in node.gives.items() if str(beside.gives.get(name)) != str(spec)]
-        if differing:
+        if differing and self._typing.doubtful.isdisjoint((node.name, target)):
             has = beside.gives.get(differing[0], "no such tensor")
             text = f"{node.name!r} gives {differing[0]!r} as {node.gives[differing[0]]}, and {target!r} {has}"
             self._wrong(path, text, "a shadow is compared tensor by tensor")
         if node.expands:
             self._wrong(path, "a node that expands cannot be compared row by row")
+            return node
         mine, theirs = self._given.get(node.name), self._given.get(target)
         if mine is not None and theirs is not None and mine.lineage != theirs.lineage:
             self._wrong(path, f"{node.name!r} has {_one_a(mine)}, and {target!r} {_one_a(theirs)}")

@@ -66,6 +66,8 @@ def _decided_by(
             return None
     if first is not None:
         return (first,)
+    if not all(isinstance(node.inputs, dict) and node.inputs for node in arms.values()):
+        return None  # told elsewhere: an aggregate, or a node that nothing feeds
     inputs = {name: tuple(node.inputs.values()) if isinstance(node.inputs, dict) else () for name, node in arms.items()}
     if len(set(map(frozenset, inputs.values()))) != 1:
         text = f"the arms of split {group!r} take different inputs"

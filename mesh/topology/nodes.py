@@ -8,7 +8,7 @@ from typing import Any
 from mesh.errors import Problem, SetupError
 from mesh.node import Aggregate, Node
 from mesh.signature import Signature, TensorSpec
-from mesh.topology.declared import digest_of, joined, signature_of, signature_of_class, version_of
+from mesh.topology.declared import digest_of, joined, needs_of, signature_of, signature_of_class, version_of
 from mesh.topology.graph import GraphNode, LayerSettings, edge_node
 from mesh.topology.resolve import arguments_of, construct, import_class, model_files
 from mesh.topology.source import Path, closest, did_you_mean, shown
@@ -204,7 +204,7 @@ class NodeTyping:
         if node is not None:
             told |= {"digest": digest_of(node), "version": version_of(node)}
         if isinstance(node, Aggregate):
-            told |= {"needs": node.needs, "gathers": node.gathers}
+            told |= {"needs": needs_of(node, part.inputs), "gathers": node.gathers}
         common: dict[str, Any] = {"inputs": {}, "takes": {}, **told, **found}
         return GraphNode(
             name=name,

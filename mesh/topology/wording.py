@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -54,6 +54,7 @@ _HAS_TO_BE = {
 _PATTERNS = {
     "uses": "has to be module:Class, as in nodes.text:Lowercase",
     "name": f"is no name: {NAME_RULE}",
+    "group": f"is no name: {NAME_RULE}",
 }
 
 
@@ -129,8 +130,8 @@ def _told(one: ErrorDetails, steps: Path, label: str, model: type[BaseModel] | N
             return Complaint(steps, f"{last!r} is missing", at_key=True)
         case "value_error" | "assertion_error":
             return Complaint(steps, f"{label!r}: {one['msg'].partition(', ')[2]}")
-        case "string_pattern_mismatch" if label in _PATTERNS:
-            return Complaint(steps, f"{shown(given)} {_PATTERNS[label]}")
+        case "string_pattern_mismatch" if last in _PATTERNS:
+            return Complaint(steps, f"{shown(given)} {_PATTERNS[str(last)]}")
         case "string_pattern_mismatch":
             return Complaint(steps, f"{label!r} has to match {context['pattern']!r}, not {shown(given)}")
         case "too_long" | "string_too_long":
@@ -157,7 +158,7 @@ def _bound(given: object, bound: float) -> str:
         except ValueError:
             continue
         return told
-    return str(bound)
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def _label(steps: Path) -> str:
@@ -183,6 +184,13 @@ def keys_of(model: type[BaseModel] | None, place: Sequence[str | int] = ()) -> l
     """The keys that a model takes, or that a model inside it takes."""
     for step in place:
         fields = {} if model is None else {one.alias or name: one for name, one in model.model_fields.items()}
-        inner = fields[str(step)].annotation if str(step) in fields else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        if str(step) in fields:  # else it tells which member of a union is meant
+            model = _model_in(fields[str(step)].annotation)
     return [one.alias or name for name, one in model.model_fields.items()] if model else []
+
+
+def _model_in(hint: Any) -> type[BaseModel] | None:
+    """The model that a value of this type is held against, if there is one."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return hint
+    return next((found for inner in get_args(hint) if (found := _model_in(inner)) is not None), None)

@@ -66,7 +66,7 @@ def told(text: str, folder: Path = FOLDER) -> list[str]:
     else:
         return []
     problems = [str(problem) for problem in refused.problems]
-    assert str(refused).split("\n") == problems
+    assert str(refused) == "\n".join(problems)
     return [problem.removeprefix("t.yaml:").replace(" error:", "", 1) for problem in problems]
 
 

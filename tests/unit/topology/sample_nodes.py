@@ -313,3 +313,38 @@ class OddJoin(Join):
 
 class OtherJoin(Join):
     """Joins as Join does."""
+
+
+class Lines(_Given):
+    """Makes rows of a row."""
+
+    signature = Signature.parse("x: FP32[rows, ...] -> x: FP32[rows, ...]")
+    expands = True
+
+
+class AnyOf(Join):
+    needs = "any"
+
+
+class Named(Join):
+    """Needs the branches that it is told to."""
+
+    def __init__(self, *, needs: tuple[str, ...]) -> None:
+        self.needs = needs
+
+
+class Collect(Join):
+    """Puts the rows of a node that expands together again."""
+
+    gathers = True
+    needs = "none"
+
+
+class OddNeeds(Join):
+    needs = "some"  # type: ignore[assignment]  # pyright: ignore
+
+
+class NoNeeds(Join):
+    @property
+    def needs(self) -> str:  # type: ignore[override]  # pyright: ignore
+        raise LookupError("needs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from tests.unit.topology import sample_nodes
 from tests.unit.topology.given import FOLDER, NODES, changed, compiled, one_node, told
 
 DURATION = "write a number and a unit (us, ms, s, m, h, d), as in 5ms"
-FIRST_NODES = "Scale, Model, Join, Add, Stack, Transpose, Text, Unranked, Many, FromFile"
 SETTINGS = "words, table, mode, colour, pair, either, flag, wait, anything, ratio"
 
 Beside = Callable[[str, str], str]
@@ -55,11 +55,6 @@ def with_(block: str, uses: str = "Settings") -> str:
         ("Modle", f"'Modle' of module '{NODES}' is not there; did you mean 'Model'?"),
         ("json:Modle", "'Modle' of module 'json' is not there"),
         (
-            "a_function",
-            f"'a_function' of module '{NODES}' is builtin_function_or_method, no class; "
-            f"there is: {FIRST_NODES}, ... (41 in all)",
-        ),
-        (
             "Plain",
             f"{NODES}:Plain is no node: derive it from one of Preprocess, Predict, Aggregate of the package mesh",
         ),
@@ -76,6 +71,12 @@ def with_(block: str, uses: str = "Settings") -> str:
 )
 def test_what_is_no_node_class_is_told_where_it_is_named(uses: str, problem: str) -> None:
     assert told(one_node(uses)) == [f"7:11: {problem}"]
+
+
+def test_what_is_no_class_is_told_with_the_nodes_that_the_module_has() -> None:
+    (problem,) = told(one_node("a_function"))
+    assert problem.startswith(f"7:11: 'a_function' of module '{NODES}' is builtin_function_or_method, no class; ")
+    assert re.search(r"; there is: Scale, Model, Join, (\w+, ){7}\.\.\. \(\d+ in all\)\Z", problem)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
 from mesh.topology.wording import Complaint, complaints, keys_of
 from mesh.units import Duration, Size
@@ -30,6 +30,7 @@ class Outer(BaseModel):
     inner: Inner = Inner()
     with_: Annotated[int, Field(alias="with")] = 0
     needed: str
+    maybe: Annotated[Inner, Tag("mapping")] | Literal["none"] = "none"
 
 
 def _even(value: int) -> int:
@@ -115,7 +116,7 @@ def test_keys_are_told_by_what_the_model_takes() -> None:
         Complaint(("inner", "mny"), "'mny' is not taken here", "did you mean 'many'?", at_key=True)
     ]
     assert of_model({"needed": "x", "zzz": 1}) == [
-        Complaint(("zzz",), "'zzz' is not taken here", "there is: inner, with, needed", at_key=True)
+        Complaint(("zzz",), "'zzz' is not taken here", "there is: inner, with, needed, maybe", at_key=True)
     ]
 
 
@@ -131,8 +132,9 @@ def test_a_value_as_a_whole_is_called_by_its_name() -> None:
 
 
 def test_the_keys_of_a_model_and_of_a_model_in_it_are_known() -> None:
-    assert keys_of(Outer) == ["inner", "with", "needed"]
+    assert keys_of(Outer) == ["inner", "with", "needed", "maybe"]
     assert keys_of(Outer, ("inner",)) == ["many"]
     assert keys_of(Outer, ("needed",)) == []
-    assert keys_of(Outer, ("nope", "deeper")) == []
+    assert keys_of(Outer, ("needed", "deeper")) == []
+    assert keys_of(Outer, ("maybe",)) == keys_of(Outer, ("maybe", "mapping")) == ["many"]
     assert keys_of(None) == []
