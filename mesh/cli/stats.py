@@ -16,7 +16,7 @@ from mesh.transports import DEFAULT_ENGINE, ENGINES, GrpcTransport, Limits
 from mesh.transports.statistics import BUCKETS, NodeStatistics, Statistics
 from mesh.units import format_duration
 
-__all__ = ["add", "ask"]
+__all__ = ["add", "ask", "tables"]
 
 
 def add(commands: Any) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(json_of_statistics(told)))
     else:
-        show(*_shown(told))
+        show(*tables(told))
     return 0
 
 
@@ -56,7 +56,10 @@ async def ask(address: str, engine: str = DEFAULT_ENGINE, *, own: bool = False) 
         await link.close()
 
 
-def _shown(told: Statistics) -> Iterator[Any]:
+def tables(told: Statistics) -> Iterator[Any]:
+    """Everything, for people: means in milliseconds; queue for each row, compute for each batch, the rest for each
+    request that was answered.
+    """
     from rich.text import Text
 
     for graph in told.graphs[:1] if told.graph else ():

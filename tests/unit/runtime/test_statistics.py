@@ -224,3 +224,21 @@ async def test_a_graph_is_called_as_it_is() -> None:
     graph: Handler[Tensors] = CountedGraph(Graph(), counter)
     assert await graph(rows(2), Context()) == rows(2)
     assert (counter.requests, counter.rows, counter.answered) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (Tensors({}), 0),
+        (Tensors({"x": np.float32(1)}), 0),
+        (Tensors({"x": np.zeros(2), "y": np.zeros(3)}), 2),
+        (Tensors({"a.x": np.zeros(2), "@rows": np.array([5])}), 5),
+        (Tensors({"a.x": np.zeros(2), "@rows": np.array([-5])}), 0),
+        (Tensors({"a.x": np.zeros(2), "@rows": np.zeros((2, 2))}), 0),
+    ],
+    ids=["nothing", "a scalar", "unlike rows", "a part of a graph", "rows below zero", "no rows at all"],
+)
+async def test_rows_are_counted_of_requests_that_nobody_has_checked(request_: Tensors, expected: int) -> None:
+    counter = CallCounter()
+    await counter.around(Graph())(request_, Context())
+    assert counter.rows == expected

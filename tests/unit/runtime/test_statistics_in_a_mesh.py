@@ -262,6 +262,19 @@ async def test_what_calls_take_beyond_their_worker_is_the_wires(served: NodeStat
     assert {node.node: node.wire_s for node in told.nodes}["small"] == wire_s
 
 
+async def test_attempts_that_layers_of_callers_made_are_not_taken_for_requests() -> None:
+    counters = WorkerCounters("gateway")
+    counter = counters.node("large")
+    counter.layered, counter.link = True, counters.link("large/large")
+    counter.calls.requests, counter.calls.rows, counter.calls.row_s = 3, 6, 2.0
+    counter.link.row_s = 1.5
+    worker = Silent()
+    at_worker = NodeStatistics(node="large", requests=5, rows=10, batches=5, errors={"UNAVAILABLE": 2}, queue_s=0.25)
+    worker.told.set_result(Statistics(nodes=(at_worker,)))
+    told = await telling(counters, large=worker)(False)
+    assert told.nodes == (NodeStatistics(node="large", requests=3, rows=6, batches=5, queue_s=0.25 + 0.5),)
+
+
 async def test_what_a_request_is_refused_for_is_counted_at_the_graph(tmp_path: Path) -> None:
     async with running("fused", "wire", tmp_path) as (mesh, gateway):
         with pytest.raises(InvalidInput):
