@@ -27,7 +27,7 @@ from mesh.transports.statistics import (
     Statistics,
     WorkerTold,
 )
-from tests.harness.meshes import TOPOLOGIES
+from tests.harness.meshes import ROOT, TOPOLOGIES
 
 QUORUM = TOPOLOGIES / "parallel_quorum.yaml"
 NODE = NodeStatistics(
@@ -232,3 +232,11 @@ def test_mistakes_are_told_in_one_line(
     said = capsys.readouterr()
     assert said.err == f"{told}\n"
     assert said.out == ""
+
+
+def test_the_page_explains_every_number() -> None:
+    page = (ROOT / "docs" / "statistics.md").read_text()
+    told = json_of_statistics(TOLD)
+    numbers = {*told["nodes"][0], *told["joins"][0]["branches"][0], *told["shadows"][0], *told["arms"][0]}
+    unexplained = [name for name in numbers - {"node", "branch", "target", "split"} if f"`{name}`" not in page]
+    assert unexplained == []
