@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from bench import batching, compiling, fused_chain, remote_hop
+from bench import batching, compiling, flow, fused_chain, remote_hop
 from bench.measure import machine
 from bench.report import write_page
 from bench.wire import suite as wire
@@ -17,6 +17,7 @@ from bench.wire import suite as wire
 RESULTS = Path(__file__).resolve().parent / "results"
 TOPICS: dict[str, Callable[[], Coroutine[Any, Any, dict[str, Any]]]] = {
     "fused_chain": fused_chain.run,
+    "flow": flow.run,
     "batching": batching.run,
     "remote_hop": remote_hop.run,
     "wire": wire.run,
