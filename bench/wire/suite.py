@@ -22,6 +22,8 @@ __all__ = ["run"]
 ROUNDS = 7
 SAMPLE_S = 0.12
 LARGE = 3 << 20
+LARGE_SAMPLE_S = 0.25
+"""Of messages that take milliseconds each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +142,14 @@ def _pairs(callers: Mapping[str, Caller]) -> dict[str, Any]:
 
 def _large(callers: Mapping[str, Caller]) -> dict[str, Any]:
     """Time of an echo of 3 MiB, one in flight."""
-    return Point(samples=_called(callers, 1, LARGE), by=_wall, target=LARGE_TARGET).to_json()
+    return Point(samples=_called(callers, 1, LARGE, LARGE_SAMPLE_S), by=_wall, target=LARGE_TARGET).to_json()
 
 
-def _called(callers: Mapping[str, Caller], in_flight: int, size: int = 300) -> dict[str, list[Sample]]:
+def _called(
+    callers: Mapping[str, Caller], in_flight: int, size: int = 300, seconds: float = SAMPLE_S
+) -> dict[str, list[Sample]]:
     def sampler(caller: Caller) -> Callable[[], Sample]:
-        return lambda: caller.sample(seconds=SAMPLE_S, size=size, in_flight=in_flight)
+        return lambda: caller.sample(seconds=seconds, size=size, in_flight=in_flight)
 
     return in_turn({name: sampler(caller) for name, caller in callers.items()}, rounds=ROUNDS)
 
