@@ -232,6 +232,8 @@ class FlowTyping:
         if node.needs == "every":
             return _Rows(lineage, frozenset[str]().union(*(one.guards for one in branches.values()))), ()
         common = frozenset.intersection(*(one.guards for one in branches.values()))
+        if node.needs == "none":
+            common -= frozenset(branches)  # it has something to say also of rows that none of its branches took on
         left = {branch: one.guards - common for branch, one in branches.items()}
         if isinstance(node.needs, tuple):
             for branch in node.needs:

@@ -255,7 +255,7 @@ class _Growing:
     def _join(self, name: str, kind: str, alike: list[str]) -> None:
         branches = [one for one in alike if one != "x"]
         chosen = tuple(self.draw(st.lists(st.sampled_from(branches), min_size=1, max_size=3, unique=True)))
-        common = frozenset.intersection(*(self.parts[one].guards for one in chosen))
+        common = frozenset.intersection(*(self.parts[one].guards for one in chosen)) - set(chosen)
         default, waits = self.draw(st.integers(-9, 9)), self.draw(st.booleans())
         lineage = self.parts[chosen[0]].lineage
         self.add(Part(name, kind, chosen, default=default, waits=waits, lineage=lineage, guards=common))

@@ -132,6 +132,28 @@ async def test_an_aggregate_of_branches_behind_one_condition_answers_just_its_ro
         assert given.calls("mean") == 1
 
 
+async def test_a_default_answers_the_rows_that_no_branch_took_on() -> None:
+    nodes = {
+        "large": 'Affine, inputs: {x: x}, when: "x > 2"',
+        "out": "FirstOf, with: {default: {x: -1}}, inputs: [large]",
+    }
+    async with flow(nodes) as given:
+        assert values(await given.answer(1, 3, 2, 4)) == [-1, 3, -1, 4]
+        assert values(await given.answer(1, 2)) == [-1, -1]
+
+
+async def test_a_default_does_not_answer_rows_that_never_came_to_its_branches() -> None:
+    nodes = {
+        "gate": 'Affine, inputs: {x: x}, when: "x > 2"',
+        "large": 'Affine, with: {times: 10}, inputs: {x: gate.x}, when: "x > 3"',
+        "some": "FirstOf, with: {default: {x: -1}}, inputs: [large]",
+        "all": "Affine, inputs: {x: x}",
+        "out": "FirstOf, inputs: [some, all]",
+    }
+    async with flow(nodes) as given:
+        assert values(await given.answer(1, 3, 2, 4)) == [1, -1, 2, 40]
+
+
 async def test_an_error_names_the_row_that_it_is_of_in_the_request() -> None:
     nodes = {
         "gate": 'Affine, inputs: {x: x}, when: "x > 2"',
