@@ -23,6 +23,7 @@ RIGHT = sorted([*ROOT.glob("topologies/*.yaml"), *ROOT.glob("tests/e2e/meshes/*.
 IMAGE = "{datatype: FP32, shape: [-1, 64]}"
 QUEUE = "      - queue: {max_rows: 64}\n"
 USES = f"    uses: {NODES}:Scale\n"
+INPUTS = "    inputs: {x: image}\n"
 ADDRESS = '"grpc://127.0.0.1:7001"'
 
 
@@ -58,6 +59,13 @@ def test_every_topology_of_the_repository_is_taken(path: Path) -> None:
         (ADDRESS, "null"),
         ("front: {nodes: [scale, small, answer]}", "front: {nodes: []}"),
         ("  label: answer.label", "  label: answer.a/b-c.d"),
+        (INPUTS, f"{INPUTS}    when: max(scale.x) > 1\n    split: {{group: g, weight: 12.5, by: parameters.user}}\n"),
+        (INPUTS, f"{INPUTS}    shadow: large\n"),
+        ("[small, large]", "[small, large]\n    join: first"),
+        (
+            "[small, large]",
+            "[small, large]\n    join: {quorum: 1, required: [small], deadline: 1s, timeouts: {large: 5ms}}",
+        ),
     ],
 )
 def test_a_file_may_be_written_in_any_way_that_the_language_has(old: str, new: str) -> None:
@@ -128,6 +136,20 @@ def test_a_file_may_be_written_in_any_way_that_the_language_has(old: str, new: s
         (QUEUE, "      - {}\n"),
         (QUEUE, "      - timeout:\n"),
         (QUEUE, "      - queue:\n" * 8),
+        # Flow.
+        (INPUTS, f"{INPUTS}    when: ''\n"),
+        (INPUTS, f"{INPUTS}    when: 5\n"),
+        (INPUTS, f"{INPUTS}    when: {'x' * 1025}\n"),
+        (INPUTS, f"{INPUTS}    split: {{weight: 50}}\n"),
+        (INPUTS, f"{INPUTS}    split: {{group: g, weight: 0}}\n"),
+        (INPUTS, f"{INPUTS}    split: {{group: G, weight: 50}}\n"),
+        (INPUTS, f"{INPUTS}    split: {{group: g, weight: 50, by: ''}}\n"),
+        (INPUTS, f"{INPUTS}    shadow: Large\n"),
+        ("[small, large]", "[small, large]\n    join: some"),
+        ("[small, large]", "[small, large]\n    join: {quorum: 0}"),
+        ("[small, large]", "[small, large]\n    join: {quorm: 1}"),
+        ("[small, large]", "[small, large]\n    join: {deadline: 5}"),
+        ("[small, large]", "[small, large]\n    join: {timeouts: [5s]}"),
         # Outputs.
         ("label: answer.label", "label: 5"),
         ("label: answer.label", "Label: answer.label"),
@@ -178,7 +200,7 @@ def test_every_key_of_the_file_says_what_it_is_for() -> None:
     keys = dict(parts({"properties": SCHEMA["properties"]}))
     keys |= {
         path: inside
-        for name in ("InputFile", "NodeFile", "WorkerFile", "LimitsFile")
+        for name in ("InputFile", "NodeFile", "WorkerFile", "LimitsFile", "SplitFile", "JoinFile")
         for path, inside in parts(SCHEMA["$defs"][name], name)
     }
     unsaid = [path for path, inside in keys.items() if not inside.get("description") and "$ref" not in inside]
