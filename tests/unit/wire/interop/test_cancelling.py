@@ -179,17 +179,21 @@ async def test_by_leaving_the_loop_over_its_answers(engines: str, kind: str) -> 
 @as_grpcio
 async def test_at_once(engines: str, kind: str, turns: int) -> Any:
     # Whether a server ever hears of it is a matter of chance; the next call is not.
-    async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    let_go = asyncio.Event()
+
+    async def late(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        await let_go.wait()
         async for request in requests:
             yield request
 
-    async with pair(engines, **handler(kind, echo)) as channel:
+    async with pair(engines, **handler(kind, late)) as channel:
         await channel.channel_ready()
         call = ask(channel, kind)
         for _ in range(turns):
             await asyncio.sleep(0)
         cancelled = call.cancel(), call.cancelled(), call.done()
         ended = await ending(call)
+        let_go.set()
         after = await ending(ask(channel, kind))
     assert after.messages == (b"request",)
     return cancelled, ended.code, ended.details, ended.raised, after
