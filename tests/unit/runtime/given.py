@@ -22,18 +22,19 @@ from mesh.tensors import Tensors
 from mesh.testing import ManualClock, ScriptedCall, ScriptedHandler, settle
 from mesh.topology import Compiled, compile_text
 
-__all__ = ["HEAD", "Flow", "flow", "numbers", "topology", "values"]
+__all__ = ["HEAD", "Flow", "flow", "numbers", "spelled", "topology", "values"]
 
 HEAD = "mesh: v1\nname: flow\ninputs: {x: {datatype: FP32, shape: [-1]}}\n"
 
 
 def topology(nodes: Mapping[str, str], outputs: str, head: str = HEAD) -> Compiled:
     """A checked topology, from node -> what the file says of it. `Name` stands for the sample node of that name."""
-    text = head + "nodes:\n" + "".join(f"  {name}: {{{_spelled(what)}}}\n" for name, what in nodes.items())
+    text = head + "nodes:\n" + "".join(f"  {name}: {{{spelled(what)}}}\n" for name, what in nodes.items())
     return compile_text(f"{text}outputs: {{{outputs}}}\n", LAYERS)
 
 
-def _spelled(what: str) -> str:
+def spelled(what: str) -> str:
+    """One node as the file has it, from `Name, rest`: a sample node or an aggregate of that name."""
     uses, _, rest = what.partition(",")
     module = "nodes.aggregate" if uses in _AGGREGATES else "tests.unit.runtime.sample_nodes"
     return f"uses: {module}:{uses},{rest}"
