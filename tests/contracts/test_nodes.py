@@ -29,6 +29,7 @@ from nodes.aggregate import (
     WeightedMean,
 )
 from nodes.embedding import SentenceEmbedding
+from nodes.fetch import Fetch
 from nodes.filetype import Features, Label
 from nodes.image import DecodeImage
 from nodes.ocr_lines import FindLines, ReadLines
@@ -62,6 +63,10 @@ def images() -> np.ndarray:
 def files() -> Tensors:
     data = [(MODELS.parent / name).read_bytes() for name in FILES]
     return Tensors({"file": np.array(data, dtype=object)})
+
+
+def references() -> Tensors:
+    return Tensors({"reference": np.array([f"file:{name}".encode() for name in FILES], dtype=object)})
 
 
 def sentences() -> Tensors:
@@ -168,6 +173,7 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "Lowercase": lambda: (Lowercase, sentences()),
     "Same": lambda: (lambda: Same(tensor="text", type="BYTES[rows, n]"), sentences()),
+    "Fetch": lambda: (lambda: Fetch(roots=[MODELS.parent]), references()),
     "Features": lambda: (Features, files()),
     "Label": lambda: (lambda: Label(labels=fetched("magika.json")), scores()),
     "Orientation": lambda: (Orientation, pages()),
