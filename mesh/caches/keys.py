@@ -79,9 +79,9 @@ class KeySpec:
             raise SetupError("a cache key needs the class of its node")
         if self.inputs is not None and not self.inputs:
             raise SetupError("a cache key that names no input would give every row the same answer")
-        for what, names in (("input", self.inputs or ()), ("parameter", self.parameters)):
+        for what, names in (("an input", self.inputs or ()), ("a parameter", self.parameters)):
             if len(set(names)) != len(names):
-                raise SetupError(f"a cache key names an {what} twice: {', '.join(names)}")
+                raise SetupError(f"a cache key names {what} twice: {', '.join(names)}")
         if self.trust not in ("private", "shared"):
             raise SetupError(f"trust is 'private' or 'shared', and not {self.trust!r}")
         canonical(self.arguments)
