@@ -12,7 +12,7 @@ from mesh.errors import TopologyError
 from mesh.layers import LAYERS
 from mesh.topology import compile_text
 
-__all__ = ["run", "topology"]
+__all__ = ["conditional", "run", "topology"]
 
 SIZES = (10, 100, 1000)
 WIDTH = 10
@@ -39,9 +39,28 @@ def topology(nodes: int, divide_by: str = "16") -> str:
     return f"{head}{parts}outputs:\n{outputs}placements:\n  chains:\n{workers}"
 
 
+def conditional(nodes: int) -> str:
+    """A file of so many nodes, each with a condition on the first, joined by an aggregate."""
+    head = "mesh: v1\nname: conditions\ninputs:\n  image: {datatype: FP32, shape: [-1, 64]}\nnodes:\n"
+    first = "  first:\n    uses: nodes.tabular:Scale\n    with: {divide_by: 16}\n    inputs: {x: image}\n"
+    parts = "".join(
+        f"  n{index}:\n"
+        f"    uses: nodes.tabular:Scale\n"
+        f"    with: {{divide_by: 16}}\n"
+        f"    inputs: {{x: first.x}}\n"
+        f"    when: max(first.x) > 0.{index:04d} and mean(first.x) < 0.5\n"
+        for index in range(nodes - 2)
+    )
+    names = ", ".join([*(f"n{index}" for index in range(nodes - 2)), "first"])
+    answer = f"  answer:\n    uses: nodes.aggregate:FirstOf\n    inputs: [{names}]\n"
+    placements = f"placements:\n  chains:\n    w: {{nodes: [{names}, answer]}}\n"
+    return f"{head}{first}{parts}{answer}outputs: {{x: answer.x}}\n{placements}"
+
+
 async def run() -> dict[str, Any]:
     """Time for a file, from its text to a graph and the plan of its placement, or to all of its mistakes."""
     cases = {f"{count:,} nodes": (topology(count), 0) for count in SIZES}
+    cases[f"{SIZES[-1]:,} nodes, a condition on each"] = (conditional(SIZES[-1]), 0)
     cases[f"{SIZES[-1]:,} nodes, a mistake in each"] = (topology(SIZES[-1], divide_by="x"), SIZES[-1])
     found: dict[str, Any] = {"target_s_for_1000_nodes": 1.0, "cases": {}}
     for name, (text, mistakes) in cases.items():

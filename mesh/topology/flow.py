@@ -53,6 +53,8 @@ class FlowTyping:
         self._taken: dict[str, _Rows] = {}
         self._conditions: dict[str, Condition] = {}
         self._types = dict(typing.inputs)
+        self._untyped = {name for name in topology.written("nodes") if name not in typing.typed}
+        self._doubtful = typing.doubtful | self._untyped
 
     def run(self) -> list[GraphNode]:
         """The nodes; those that are wrong as far as they are right."""
@@ -85,7 +87,7 @@ class FlowTyping:
         by = () if share is None or share.by[0].startswith(PARAMETERS) else share.by
         if wrong := next((edge for edge in by if edge not in self._types), None):
             written = part.split is not None and part.split.by is not None
-            if written and not self._untyped(edge_node(wrong)):  # else it is told where it is written, or by its node
+            if written and edge_node(wrong) not in self._untyped:  # else it is told where it is written, or by its node
                 known = did_you_mean(wrong, self._types)
                 self._wrong((*path, "split", "by"), f"{shown(wrong)} is no edge, and no parameters.NAME", known)
             share, by = None, ()
@@ -99,17 +101,13 @@ class FlowTyping:
             self._given[node.name] = self._expanded(node, taken)
         return self._shadowing(node) if part.shadow is not None else node
 
-    def _untyped(self, node: str) -> bool:
-        return node in self._topology.written("nodes") and node not in self._typing.typed
-
     def _condition(self, name: str) -> Condition | None:
         expression = self._wiring.conditions.get(name)
         if expression is None:
             return None
         path = ("nodes", name, "when")
-        doubtful = self._typing.doubtful | set(filter(self._untyped, self._topology.written("nodes")))
         near = self._topology.source.near
-        wrong = mistakes(expression, self._types, doubtful, near)
+        wrong = mistakes(expression, self._types, self._doubtful, near)
         if wrong:
             tell(ExpressionError(expression.text, wrong), path, self._topology, self._problems)
             return None
@@ -166,7 +164,7 @@ class FlowTyping:
         if users:
             self._wrong(path, f"node {node.name!r} is a shadow, and {users[0]!r} takes from it", at_key=True)
         differing = [name for name, spec in node.gives.items() if str(beside.gives.get(name)) != str(spec)]
-        if differing and self._typing.doubtful.isdisjoint((node.name, target)):
+        if differing and self._doubtful.isdisjoint((node.name, target)):
             has = beside.gives.get(differing[0], "no such tensor")
             text = f"{node.name!r} gives {differing[0]!r} as {node.gives[differing[0]]}, and {target!r} {has}"
             self._wrong(path, text, "a shadow is compared tensor by tensor")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.compiling import topology
+from bench.compiling import conditional, topology
 from mesh.errors import TopologyError
 from mesh.topology import compile_file, compile_text
 from tests.unit.topology.given import FOLDER, GOOD, LAYERS, changed, compiled, told
@@ -105,6 +105,13 @@ def test_a_file_of_a_thousand_nodes_is_compiled_as_a_small_one_is() -> None:
     ]
     assert len(made.plan("processes").partitions) == count
     assert len(made.plan("fused").partitions) == chains
+
+
+def test_a_thousand_conditions_are_read_and_joined() -> None:
+    graph = compile_text(conditional(1000), LAYERS).graph
+    assert graph.node("n0").when == "max(first.x) > 0.0 and mean(first.x) < 0.5"
+    assert sum(node.reads == ("first.x",) for node in graph.nodes) == 998
+    assert len(graph.node("answer").branches) == 999
 
 
 def test_a_mistake_in_each_of_a_thousand_nodes_is_told_a_thousand_times() -> None:
