@@ -85,9 +85,10 @@ class Executor:
     ) -> AsyncGenerator[tuple[str, Tensors | RequestError], None]:
         """Run the graph on one batch and yield what each branch and each output gives as it ends, or its error.
 
-        A branch's tensors have the names that its node has for them, and sources where it ran on some rows only. What
-        no output can do without ends the stream with its error: the last event. Closing the stream cancels what runs,
-        and waits for its end.
+        A branch's tensors have the names that its node has for them, and sources where it ran on some rows only. A
+        branch that is late for its join is told by its error as well; one that lost is not told at all. What no output
+        can do without ends the stream with its error: the last event. Closing the stream cancels what runs, and waits
+        for its end.
         """
         state = self._enter(request, context)
         # Every step ends at most once, and then the whole: put_nowait never meets a full queue.

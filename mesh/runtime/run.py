@@ -144,8 +144,7 @@ class Run:
             else:
                 self._state.errors[name] = why
                 self._missed(ended)
-            if self._told is not None:
-                self._told(ended, why)
+            self._tell(ended, why)
             if ended in self._program.gives:
                 self._unanswered -= 1
                 if why is not None:
@@ -156,6 +155,11 @@ class Run:
             failures = [(one, self._feed(one, ended, why)) for one in fed]
             ends += [(one, failed) for one, failed in failures if failed is not None]
             self._release(ended, self._program.feeds[ended])
+
+    def _tell(self, index: int, error: RequestError | None) -> None:
+        # What ends in the same turn as the request is not told of: its end comes last.
+        if self._told is not None and not self._over.done():
+            self._told(index, error)
 
     def _missed(self, index: int) -> None:
         """Count the branches of a join that will not run."""
@@ -217,18 +221,33 @@ class Run:
     # Time.
 
     def _due(self, index: int) -> None:
-        if index not in self._done and index not in self._tasks:
-            self._settle(index, self._joinings[index].due(), due=True)
+        if index in self._done or index in self._tasks:
+            return
+        joining = self._joinings[index]
+        late, verdict = list(joining.pending), joining.due()
+        for branch in late:
+            self._give_up(index, branch, self._late(branch))
+        self._settle(index, verdict, due=True)
 
     def _too_late(self, index: int, branch: str) -> None:
         joining = self._joinings[index]
         if index in self._done or index in self._tasks or branch not in joining.pending:
             return
-        error = DeadlineExceeded("was not there in time", node=branch, request_id=self._state.context.request_id)
-        feeder = next(one for one in self._program.feeds[index] if self._program.steps[one].name == branch)
+        error = self._late(branch)
         verdict = joining.fail(branch, error)
-        self._release(index, (feeder,))
+        self._give_up(index, branch, error)
         self._settle(index, verdict)
+
+    def _late(self, branch: str) -> DeadlineExceeded:
+        return DeadlineExceeded("was not there in time", node=branch, request_id=self._state.context.request_id)
+
+    def _give_up(self, index: int, branch: str, error: DeadlineExceeded) -> None:
+        """A join waits for a branch no more, because it is late. One that somebody else waits for may yet come."""
+        feeds = self._program.feeds[index]
+        feeder = next(one for one in feeds if self._program.steps[one].name == branch)
+        self._release(index, (feeder,))
+        if feeder in self._done:
+            self._tell(feeder, error)
 
     def _settle(self, index: int, verdict: Verdict, *, due: bool = False) -> None:
         failed = self._decided(index, verdict, due=due)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import pytest
+
 from mesh.errors import DeadlineExceeded, Unavailable
 from mesh.tensors import Tensors
 from mesh.testing import settle
@@ -13,6 +15,7 @@ def dead() -> Unavailable:
     return Unavailable("gone")
 
 
+LATE_B = ("b", DeadlineExceeded("was not there in time", node="b", request_id="r"))
 OF_B = Unavailable("gone", node="b", request_id="r")
 NODES = {
     "a": "Affine, inputs: {x: x}",
@@ -32,7 +35,8 @@ class Reading:
     async def _read(self, given: Flow, request: tuple[float, ...]) -> None:
         async with aclosing(given.stream(*request)) as events:
             async for node, result in events:
-                self.events.append((node, values(result) if isinstance(result, Tensors) else result))
+                found = result if not isinstance(result, Tensors) else values(result, next(iter(result)))
+                self.events.append((node, found))
 
 
 async def test_each_branch_is_told_as_it_ends_and_then_the_aggregate() -> None:
@@ -130,8 +134,39 @@ async def test_a_join_that_is_not_reached_ends_the_stream_with_its_own_error() -
         await given.clock.advance(0.08)
         await reading.task
         text = "1 of 2 branches were there in time; missing: b"
-        assert reading.events == [("a", [1]), ("out", DeadlineExceeded(text, node="out", request_id="r"))]
+        assert reading.events == [("a", [1]), LATE_B, ("out", DeadlineExceeded(text, node="out", request_id="r"))]
         assert given.scripts["b"].calls[0].cancelled
+
+
+@pytest.mark.parametrize("join", ["{deadline: 80ms}", "{deadline: 1s, quorum: 1, timeouts: {b: 80ms}}"])
+async def test_a_branch_that_is_late_is_one_event_before_the_aggregate(join: str) -> None:
+    async with flow({**NODES, "out": f"Mean, inputs: [a, b], join: {join}"}, scripted="ab") as given:
+        reading = Reading(given, 1)
+        await given.reply("a", 1)
+        await given.clock.advance(0.08)
+        await reading.task
+        assert reading.events == [("a", [1]), LATE_B, ("out", [1])]
+
+
+async def test_a_branch_that_is_late_for_its_join_and_an_output_as_well_is_told_when_it_comes() -> None:
+    nodes = {**NODES, "out": "Mean, inputs: [a, b], join: {deadline: 80ms}"}
+    async with flow(nodes, "x: out.x, b: b.x", scripted="ab") as given:
+        reading = Reading(given, 1)
+        await given.reply("a", 1)
+        await given.clock.advance(0.08)
+        await given.reply("b", 7)
+        await reading.task
+        assert reading.events == [("a", [1]), ("out", [1]), ("b", [7])]
+
+
+async def test_nothing_is_told_after_the_error_that_ends_a_stream() -> None:
+    async with flow(NODES, scripted="ab") as given:
+        reading = Reading(given, 1)
+        a, b = await given.called("a"), await given.called("b")
+        b.fail(dead())
+        a.reply(numbers(1))  # in the same turn
+        await reading.task
+        assert reading.events == [("b", OF_B)]
 
 
 async def test_a_stream_that_is_closed_cancels_what_runs_and_waits_for_its_end() -> None:
