@@ -30,7 +30,7 @@ from nodes.fetch.intake import Allowance, Intake
 from nodes.fetch.ordered import in_order
 from nodes.fetch.references import FileReference, Reference, WebReference, reference_of
 from nodes.fetch.settings import Bucket, Root
-from nodes.threads import Threaded
+from nodes.threads import Threaded, check_threads
 
 if TYPE_CHECKING:
     from nodes.fetch.objects import Objects
@@ -110,7 +110,7 @@ class Fetch(Threaded, Preprocess):
             raise SetupError(f"timeout is {timeout:g} seconds: it has to be above 0 and at most an hour")
         if not roots and not hosts and not buckets:
             raise SetupError("nothing is allowed: give roots, hosts or buckets")
-        super().__init__(concurrency, "fetch")
+        super().__init__(check_threads(concurrency, "concurrency"), "fetch")
         self._roots = Roots(roots, max_bytes) if roots else None
         self._hosts = AllowedHosts(hosts) if hosts else None
         self._buckets = dict(buckets or {})

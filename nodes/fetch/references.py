@@ -64,6 +64,8 @@ class WebReference:
             InvalidInput: To something that is no web reference, or from https to http.
         """
         try:
+            if not location:
+                raise ValueError("a redirect without Location")
             found = reference_of(urljoin(self.url, location).encode())
         except (ValueError, InvalidInput):
             found = None

@@ -13,6 +13,7 @@ from yarl import URL
 
 from mesh import InvalidInput, RequestError, Unavailable
 from nodes.fetch.addresses import is_public
+from nodes.fetch.connector import Connector
 from nodes.fetch.hosts import AllowedHosts
 from nodes.fetch.intake import Intake
 from nodes.fetch.references import WebReference
@@ -50,7 +51,7 @@ class Web:
         self._max_redirects = max_redirects
         trusted = ssl.create_default_context()
         trusted.set_alpn_protocols(["http/1.1"])
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             # The address is checked where its socket is made: no name can be resolved anew in between, and no
             # spelling of an address goes round it.
             socket_factory=self._socket,
