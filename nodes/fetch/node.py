@@ -77,7 +77,8 @@ class Fetch(Threaded, Preprocess):
         max_redirects: Redirects followed from one reference, from 0 to 20.
         timeout: Seconds for one reference, with its redirects; the request's deadline bounds it further.
         max_bytes: The largest body, in bytes.
-        max_total: The most that one call gives, in bytes, all rows together.
+        max_total: The most that one call gives, in bytes, all rows together. The mesh carries no more on an edge than
+            `limits: max_message` says.
         max_rows: The most references in one call.
         concurrency: Fetches at once, of all calls. Others wait in order.
 
@@ -97,7 +98,7 @@ class Fetch(Threaded, Preprocess):
         max_redirects: int = 5,
         timeout: Duration = 10.0,
         max_bytes: Size = 16 << 20,
-        max_total: Size = 256 << 20,
+        max_total: Size = 64 << 20,
         max_rows: int = 4096,
         concurrency: int = 16,
     ) -> None:

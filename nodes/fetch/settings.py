@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, ValidationInfo
 
 __all__ = ["Bucket", "Root"]
 
@@ -24,6 +24,8 @@ Root = Annotated[Path, AfterValidator(_beside_the_models)]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """Where a bucket is. What is left out comes from the usual `AWS_...` variables, as credentials always do."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     region: str = ""
     endpoint: str = ""
