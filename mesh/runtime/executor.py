@@ -123,8 +123,6 @@ class Executor:
         finally:
             running.cancel()
             await asyncio.wait((running,))
-            if not running.cancelled():
-                running.exception()  # a stream that was closed early does not ask for it
 
     def _told(self, state: State, node: str) -> Tensors:
         if node in self._given:

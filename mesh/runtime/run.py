@@ -71,8 +71,6 @@ class Run:
                 timer.cancel()
             if self._tasks:
                 await self._cut_off()
-            if self._over.done() and not self._over.cancelled():
-                self._over.exception()  # a caller that was cancelled does not ask for it
 
     async def _cut_off(self) -> None:
         for task in self._tasks.values():
@@ -119,8 +117,6 @@ class Run:
                 self._finish(fault)
                 return
             task = self._tasks.pop(index)
-            if index in self._done:
-                return
             self._end(index, error)
             ready = self._taken_ready()
             if self._over.done() or not ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from contextlib import suppress
 
@@ -368,6 +369,24 @@ async def test_many_requests_of_one_executor_do_not_meet() -> None:
             for call in reversed(calls):
                 call.echo()
         assert [values(await one) for one in asking] == [[number] for number in range(8)]
+
+
+async def test_a_caller_that_goes_away_as_its_request_fails_leaves_no_error_unread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def go() -> None:
+        async def failing(request: Tensors, context: Context, /) -> Tensors:
+            asyncio.get_running_loop().call_soon(asking.cancel)
+            raise Unavailable("gone")
+
+        async with flow(nodes("", "a b"), scripted="a", handlers={"b": failing}) as given:
+            asking = asyncio.ensure_future(given.answer(1))
+            await asyncio.wait((asking,))
+            assert asking.cancelled()
+
+    await go()
+    gc.collect()
+    assert caplog.messages == []
 
 
 # What does not end when it is told to.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import aclosing
 
 import pytest
@@ -160,13 +161,43 @@ async def test_a_branch_that_is_late_for_its_join_and_an_output_as_well_is_told_
 
 
 async def test_nothing_is_told_after_the_error_that_ends_a_stream() -> None:
-    async with flow(NODES, scripted="ab") as given:
+    async with flow({**NODES, "c": "Affine, inputs: {x: x}"}, "x: out.x, c: c.x", scripted="abc") as given:
         reading = Reading(given, 1)
-        a, b = await given.called("a"), await given.called("b")
+        b, c = await given.called("b"), await given.called("c")
         b.fail(dead())
-        a.reply(numbers(1))  # in the same turn
+        c.reply(numbers(1))  # in the same turn
         await reading.task
         assert reading.events == [("b", OF_B)]
+
+
+async def test_a_branch_that_lost_is_not_told_to_be_late_afterwards() -> None:
+    nodes = {**NODES, "c": "Affine, inputs: {x: x}"}
+    nodes["out"] = "Mean, inputs: [a, b], join: {quorum: 1, timeouts: {b: 80ms}}"
+    async with flow(nodes, "x: out.x, c: c.x", scripted="abc") as given:
+        reading = Reading(given, 1)
+        await given.reply("a", 1)
+        await given.clock.advance(0.08)
+        await given.reply("c", 2)
+        await reading.task
+        assert reading.events == [("a", [1]), ("out", [1]), ("c", [2])]
+
+
+async def test_a_branch_that_fails_in_several_ways_at_once_is_one_event() -> None:
+    nodes = {
+        "before": "Affine, inputs: {x: x}",
+        "one": "Affine, inputs: {x: before.x}",
+        "two": "Affine, inputs: {x: before.x}",
+        "a": "Add, inputs: {a: one.x, b: two.x}",
+        "b": "Affine, inputs: {x: x}",
+        "out": "FirstOf, inputs: [a, b], join: {required: [b]}",
+    }
+    async with flow(nodes, scripted=["before", "b"]) as given:
+        reading = Reading(given, 1)
+        await given.fail("before", dead())
+        await given.reply("b", 2)
+        await reading.task
+        of_before = Unavailable("gone", node="before", request_id="r")
+        assert reading.events == [("a", of_before), ("b", [2]), ("out", [2])]
 
 
 async def test_a_stream_that_is_closed_cancels_what_runs_and_waits_for_its_end() -> None:
@@ -189,13 +220,18 @@ async def test_a_stream_whose_reader_is_cancelled_cancels_what_runs() -> None:
         assert [given.scripts[name].calls[0].cancelled for name in "ab"] == [True, True]
 
 
-async def test_a_stream_that_is_closed_after_a_failure_asks_for_no_more() -> None:
+async def test_a_stream_that_is_closed_after_a_failure_leaves_no_error_unread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with flow(NODES, scripted="ab") as given:
         stream = given.stream(1)
         first = asyncio.ensure_future(anext(stream))
         await given.fail("b", dead())
         assert await first == ("b", OF_B)
         await stream.aclose()
+    del stream, first
+    gc.collect()
+    assert caplog.messages == []
 
 
 async def test_a_reader_that_is_slow_holds_up_nothing() -> None:

@@ -176,7 +176,7 @@ async def test_a_join_that_passes_on_the_error_of_a_branch_does_not_move_its_row
     }
     async with flow(nodes) as given:
         # Row 2 is on no branch that answered, so the join raises the error of the one that failed.
-        assert await given.error(1, 2, 3, 5) == InvalidInput("5.0 is not liked", node="bad", row=3, request_id="r")
+        assert await given.error(1, 5, 4, 6) == InvalidInput("5.0 is not liked", node="bad", row=1, request_id="r")
 
 
 async def test_the_error_of_an_aggregate_names_the_row_in_the_request() -> None:
