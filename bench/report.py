@@ -91,12 +91,35 @@ def _compiling(told: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _flow(told: dict[str, Any]) -> str:
+    costs = [
+        (name, f"{case['ours_us']:.0f}", f"{case['other_us']:.0f}", f"**{case['overhead_us']:.0f}**")
+        for name, case in told["fused"].items()
+    ]
+    rows: list[tuple[str, ...]] = []
+    for kind, case in told["joins"].items():
+        every = case["all"]
+        slowest = f"{every['other_us'] / 1000:.1f} (the slowest branch by itself)"
+        rows.append((f"all, {kind}", slowest, f"{every['ours_us'] / 1000:.1f}", "", f"**{_spread(every)}**"))
+        for policy in ("first", "deadline"):
+            one = case[policy]
+            late = f"**{one['p99_ms'] - one['due_ms']:.1f} ms late**"
+            due = f"{one['due_ms']} ({'the deadline' if policy == 'deadline' else 'the fastest branch'})"
+            rows.append((f"{policy}, {kind}", due, f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}", late))
+    branches = ", ".join(map(str, told["branches_ms"]))
+    note = f"Branches of {branches} ms. Fused: {told['rows']} rows; overhead is the difference of the two medians."
+    fused = _table(("in one process", "with it µs", "without µs", "overhead µs"), costs)
+    joins = _table(("join over processes", "due ms", "median ms", "p99 ms", "ratio, or p99 past what is due"), rows)
+    return f"{fused}\n\n{joins}\n\n{note}"
+
+
 def _wire(told: dict[str, Any]) -> str:
     return wire_tables(told, _table)
 
 
 TABLES = {
     "fused_chain": _fused_chain,
+    "flow": _flow,
     "batching": _batching,
     "remote_hop": _remote_hop,
     "wire": _wire,
