@@ -16,11 +16,25 @@ from typing import NamedTuple, Protocol
 
 from mesh.errors import SetupError
 
-__all__ = ["MAX_TTL_S", "MIN_BYTES", "CacheBackend", "CacheStats", "Entry", "Found", "lasting_s", "prefix_of"]
+__all__ = [
+    "ENTRY_OVERHEAD",
+    "MAX_TTL_S",
+    "MIN_BYTES",
+    "CacheBackend",
+    "CacheStats",
+    "Entry",
+    "Found",
+    "lasting_s",
+    "prefix_of",
+]
 
 MAX_NAMESPACE_BYTES = 512
 MIN_BYTES = 4096
 """No bound of a backend may be lower."""
+ENTRY_OVERHEAD = 320
+"""Bytes that an entry in memory takes beside its key and value: two bytes objects, a pair, an instant, and its share of
+the dictionary at its emptiest, which CPython lets grow to six times what it holds. Measured; a test holds it against
+what the allocator says."""
 MAX_TTL_S = 10 * 365 * 86_400.0
 """Ten years: longer is taken as this."""
 

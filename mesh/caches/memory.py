@@ -12,16 +12,11 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from mesh.caches.aiocache_face import AiocacheFace, AiocacheOptions
-from mesh.caches.backend import MIN_BYTES, CacheStats, Entry, Found, lasting_s, prefix_of
+from mesh.caches.backend import ENTRY_OVERHEAD, MIN_BYTES, CacheStats, Entry, Found, lasting_s, prefix_of
 from mesh.context import SYSTEM_CLOCK, Clock
 from mesh.errors import SetupError
 
-__all__ = ["ENTRY_OVERHEAD", "MemoryBackend"]
-
-ENTRY_OVERHEAD = 320
-"""Bytes that an entry takes beside its key and value: two bytes objects, a pair, an instant, and its share of the
-dictionary at its emptiest, which CPython lets grow to six times what it holds. Measured; a test holds it against what
-the allocator says."""
+__all__ = ["MemoryBackend"]
 
 
 class MemoryBackend(AiocacheFace):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.caches.addresses import SCHEMES, parse_redis, scheme_of
-from mesh.caches.backend import MIN_BYTES, CacheBackend
+from mesh.caches.backend import ENTRY_OVERHEAD, MIN_BYTES, CacheBackend
 from mesh.context import SYSTEM_CLOCK, Clock
 from mesh.errors import SetupError
 
@@ -63,9 +63,9 @@ def check_backend(
         raise SetupError(f"a cache of {settings.max_bytes} bytes: at least {MIN_BYTES} are needed")
     if settings.max_value_bytes < 1:
         raise SetupError(f"values of {settings.max_value_bytes} bytes: at least 1 is needed")
-    most = min(settings.max_bytes, settings.max_value_bytes)
-    if value_bytes > most:
-        raise SetupError(f"a cache whose values have at most {most} bytes cannot hold one of {value_bytes}")
+    if value_bytes > settings.max_value_bytes:
+        text = f"a cache whose values have at most {settings.max_value_bytes} bytes cannot hold one of {value_bytes}"
+        raise SetupError(text)
     addresses = [where] if isinstance(where, str) else list(where)
     if not isinstance(where, str) and not 2 <= len(addresses) <= MAX_TIERS:
         raise SetupError(f"a cache has 2 to {MAX_TIERS} tiers, and not {len(addresses)}")
@@ -76,8 +76,13 @@ def check_backend(
         if scheme not in openers and scheme not in SCHEMES:
             known = ", ".join(f"{one}:" for one in (*SCHEMES, *openers))
             raise SetupError(f"no cache backend is called {scheme!r}: there are {known}")
-        if scheme not in openers and scheme != "memory":
+        if scheme in openers:
+            continue
+        if scheme != "memory":
             parse_redis(address)
+        elif value_bytes + ENTRY_OVERHEAD > settings.max_bytes:
+            text = f"a cache of {settings.max_bytes} bytes cannot hold a value of {value_bytes}"
+            raise SetupError(f"{text}: that takes {value_bytes + ENTRY_OVERHEAD} and its key")
 
 
 def open_backend(

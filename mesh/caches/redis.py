@@ -11,6 +11,7 @@ second (see `mesh.caches.rest`); then one operation tries anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
@@ -176,13 +177,12 @@ class RedisBackend(AiocacheFace):
         and expirations are counted from its start.
         """
         told: dict[str, int] = {}
-        try:
-            told = await info_of(self._must)
-            if namespace is not None:
-                told["nbytes"] = -1
-                told["entries"] = await count_of(self._must, _ROOT + prefix_of(namespace))
-        except Unavailable:
-            pass
+        if not self._closed and not self._rest.resting:
+            with contextlib.suppress(Unavailable):
+                told = await info_of(self._must)
+                if namespace is not None:
+                    told["nbytes"] = -1
+                    told["entries"] = await count_of(self._must, _ROOT + prefix_of(namespace))
         nbytes, max_bytes = told.get("nbytes", -1), told.get("max_bytes", 0)
         return CacheStats(
             backend=self.url,

@@ -53,7 +53,7 @@ class Valkey:
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, "the Valkey server ended"
-        return self.ask(b"PING\r\n") == b"+PONG\r\n"
+        return self.ask(b"PING\r\n").startswith((b"+PONG", b"-NOAUTH"))
 
     def ask(self, command: bytes) -> bytes:
         """The first bytes of its reply to a command in plain text; empty where it does not answer."""

@@ -64,7 +64,7 @@ def test_nodes_and_requests_that_are_written_in_another_order_have_the_same_keys
     keys = digest_rows(SPEC, ROWS, outputs=("p", "q"))
     assert digest_rows(replace(SPEC, arguments={"b": [2], "a": 1}), ROWS, outputs=("q", "p")) == keys
     assert digest_rows(replace(SPEC, inputs=("t", "x")), ROWS, outputs=("q", "p")) == keys
-    assert digest_rows(SPEC, Tensors(dict(reversed(ROWS.items()))), outputs=("p", "q")) == keys
+    assert digest_rows(SPEC, Tensors(dict(reversed(list(ROWS.items())))), outputs=("p", "q")) == keys
 
 
 def test_keys_stay_as_they_are_from_one_release_to_the_next() -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mesh.caches import Entry
-from mesh.caches.memory import ENTRY_OVERHEAD, MemoryBackend
+from mesh.caches.backend import ENTRY_OVERHEAD
+from mesh.caches.memory import MemoryBackend
 from mesh.errors import SetupError
 from mesh.testing import ManualClock
 
@@ -175,7 +176,10 @@ async def test_it_works_behind_the_decorators_and_serializers_of_aiocache() -> N
     cache = MemoryBackend(max_bytes=BOUND, serializer=JsonSerializer(), namespace="mine", ttl=60)
     calls = 0
 
-    @aiocache.cached(cache=MemoryBackend, key_builder=lambda *_: "answer", max_bytes=BOUND, serializer=JsonSerializer())
+    def key(*_: object) -> str:
+        return "answer"
+
+    @aiocache.cached(cache=MemoryBackend, key_builder=key, max_bytes=BOUND, serializer=JsonSerializer())
     async def answer(number: int) -> dict[str, int]:
         nonlocal calls
         calls += 1

@@ -14,7 +14,7 @@ from mesh.caches import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_ro
 from mesh.caches.layouts import read_layout, write_head
 from mesh.errors import InvalidInput
 from mesh.tensors import Tensors
-from tests.unit.caches.given import answers, batches, bits
+from tests.unit.caches.given import answers, batches
 
 KEYS = [bytes([number]) * 32 for number in range(8)]
 ANSWER = Tensors(
@@ -46,6 +46,7 @@ def test_answers_come_back_bit_for_bit_with_their_sources(data: st.DataObject) -
     assert hits.rows == list(range(asked))
     assert (hits.broken, hits.misfits) == (0, 0)
     assert hits.tensors == answer
+    assert hits.tensors is not None
     assert list(hits.tensors) == list(answer)
     assert not any(array.flags.writeable for array in hits.tensors.values())
     assert all(array.flags.aligned and array.dtype.isnative for array in hits.tensors.values())
