@@ -11,6 +11,8 @@ from pydantic import TypeAdapter
 
 from mesh import Context, InvalidInput, RequestError, SetupError, Unavailable
 from nodes.fetch import Fetch
+from nodes.fetch.files import Roots
+from nodes.fetch.references import FileReference
 from nodes.fetch.settings import Root
 from tests.unit.nodes.fetch_origin import ask, fetch
 
@@ -183,6 +185,8 @@ async def test_a_file_that_states_no_size_is_read_within_the_bound() -> None:
     pid = os.getpid()
     assert b"Pid:" in (await fetch(f"file:///proc/{pid}/status", roots=[Path("/proc")]))[0]
     assert "more than the 10B" in (await refusal(f"file:///proc/{pid}/status", Path("/proc"), max_bytes=10)).text
+    with pytest.raises(InvalidInput, match="more than the 10B"):  # and no more than that is ever held
+        Roots([Path("/proc")], 10).read(FileReference(True, ("proc", str(pid), "status")))
 
 
 async def test_all_rows_together_are_bounded(root: Path) -> None:

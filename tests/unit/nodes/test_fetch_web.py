@@ -384,7 +384,7 @@ async def test_what_follows_a_body_never_answers_another_reference(server: Origi
 
 
 @pytest.mark.parametrize(
-    "given", [b"rubbish\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0" * 100, b"HTTP/1.1 200 OK\r\nbad\r\n\r\n"]
+    "given", [b"rubbish\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0" * 100 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nbad\r\n\r\n"]
 )
 async def test_what_is_no_http_is_refused(server: Origin, given: bytes) -> None:
     assert "proper HTTP" in await bad(server, server.raw("/a", given))
@@ -443,6 +443,29 @@ async def test_a_slow_server_is_unavailable(server: Origin, body: Callable[..., 
         await clock.advance(0.2)
         with pytest.raises(Unavailable, match=r"row 0: .*/a: no answer within 2s"):
             await task
+    assert clock.planned == 0
+
+
+async def test_waiting_for_a_turn_does_not_count_as_a_slow_server(server: Origin) -> None:
+    clock = ManualClock()
+    go_on = {"/a": asyncio.Event(), "/b": asyncio.Event()}
+
+    def waiting(path: str) -> Callable[..., Any]:
+        async def wait(writer: asyncio.StreamWriter) -> None:
+            await go_on[path].wait()
+            writer.write(answer(b"body", "Content-Length: 4"))
+
+        return wait
+
+    async with allowing(server, timeout=2.0, concurrency=1) as node:
+        context = Context(clock=clock)
+        tasks = [asyncio.create_task(ask(node, server.raw(path, waiting(path)), context=context)) for path in go_on]
+        for path, task in zip(go_on, tasks, strict=True):
+            await server.begun.wait()
+            server.begun.clear()
+            await clock.advance(1.9)
+            go_on[path].set()
+            assert await task == [b"body"]
     assert clock.planned == 0
 
 
