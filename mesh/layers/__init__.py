@@ -7,20 +7,38 @@ from collections.abc import Mapping
 
 from mesh.layers.batch import Batch
 from mesh.layers.breaker import Breaker
+from mesh.layers.cache import BoundCache, Cache
+from mesh.layers.cache_site import CacheCounter, CacheSite
 from mesh.layers.hedge import Hedge
 from mesh.layers.limit import Limit
 from mesh.layers.queue import Queue
 from mesh.layers.retry import Retry
 from mesh.layers.timeout import Timeout
 
-__all__ = ["LAYERS", "OF_CALLERS", "AnyLayer", "Batch", "Breaker", "Hedge", "Limit", "Queue", "Retry", "Timeout"]
+__all__ = [
+    "LAYERS",
+    "OF_CALLERS",
+    "AnyLayer",
+    "Batch",
+    "BoundCache",
+    "Breaker",
+    "Cache",
+    "CacheCounter",
+    "CacheSite",
+    "Hedge",
+    "Limit",
+    "Queue",
+    "Retry",
+    "Timeout",
+]
 
-AnyLayer = Batch | Breaker | Hedge | Limit | Queue | Retry | Timeout
+AnyLayer = Batch | Breaker | Cache | Hedge | Limit | Queue | Retry | Timeout
 """One of the layers that a topology file knows."""
 
 LAYERS: Mapping[str, type[AnyLayer]] = {
     "batch": Batch,
     "breaker": Breaker,
+    "cache": Cache,
     "hedge": Hedge,
     "limit": Limit,
     "queue": Queue,

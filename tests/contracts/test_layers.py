@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.caches import KeySpec, open_backend
 from mesh.handler import Handler, Layer, stack
-from mesh.layers import LAYERS, AnyLayer, Batch, Breaker, Hedge, Limit, Queue, Retry, Timeout
+from mesh.layers import LAYERS, AnyLayer, Batch, Breaker, Cache, CacheSite, Hedge, Limit, Queue, Retry, Timeout
 from mesh.tensors import Tensors
 from mesh.testing import check_layer
 
@@ -17,6 +18,8 @@ SETTINGS: list[AnyLayer] = [
     # Such as stay closed: a breaker that opens is there to break the rule that failures leave as much room as before.
     Breaker(failures=1000, error_rate=None),
     Breaker(failures=None, min_calls=1000),
+    Cache(cache="hot"),
+    Cache(cache="hot", ttl_s=60.0, stale_s=10.0, key=("x",), parameters=("k",)),
     Hedge(after=0.005, max_share=1.0),
     Hedge(after="p50", min_samples=2, max_share=1.0),
     Limit(max_concurrent=4),
@@ -30,9 +33,16 @@ SETTINGS: list[AnyLayer] = [
 ]
 
 
+def made(settings: AnyLayer) -> Layer:
+    """The layer anew; one that has to be bound to something gets a cache of its own."""
+    if not isinstance(settings, Cache):
+        return settings.model_copy()
+    return settings.bound(CacheSite(keys=KeySpec(uses="m:C"), namespace="node", backend=open_backend("memory://")))
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 async def test_layer_keeps_the_contract(settings: AnyLayer) -> None:
-    await check_layer(settings.model_copy)
+    await check_layer(lambda: made(settings))
 
 
 def test_every_layer_is_under_contract() -> None:
@@ -42,9 +52,9 @@ def test_every_layer_is_under_contract() -> None:
 async def test_a_stack_of_layers_keeps_the_contract_of_a_layer() -> None:
     class Stack:
         def __call__(self, handler: Handler[Tensors], /) -> Handler[Tensors]:
-            return stack(
-                handler, Retry(), Timeout(after_s=2.0), Queue(max_rows=8), Limit(max_concurrent=8), Batch(max_rows=4)
-            )
+            cache = made(Cache(cache="hot"))
+            inner = (Retry(), Timeout(after_s=2.0), Queue(max_rows=8), Limit(max_concurrent=8), Batch(max_rows=4))
+            return stack(handler, cache, *inner)
 
         def __eq__(self, other: object) -> bool:
             return isinstance(other, Stack)
