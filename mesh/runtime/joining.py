@@ -39,6 +39,7 @@ class Joining:
         """Branches that are there, and have none."""
         self.ran = False
         """Set once the join was made to run."""
+        self._required = frozenset(policy.required)
         self._count = len(self.pending)
 
     def answered(self, branch: str, *, has_rows: bool) -> Verdict:
@@ -81,9 +82,9 @@ class Joining:
     def _judge(self, *, waits: bool) -> Verdict:
         needed = self._needed
         hopeless = len(self.there) + len(self.pending) < needed
-        if hopeless or any(branch in self.failed for branch in self._policy.required):
+        if hopeless or not self._required.isdisjoint(self.failed):
             return Verdict.FAIL
         if not self.pending:
             return Verdict.RUN
-        enough = len(self.there) >= needed and not any(branch in self.pending for branch in self._policy.required)
-        return Verdict.RUN if enough and not waits else Verdict.WAIT
+        enough = not waits and len(self.there) >= needed and self._required.isdisjoint(self.pending)
+        return Verdict.RUN if enough else Verdict.WAIT
