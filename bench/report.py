@@ -117,12 +117,41 @@ def _wire(told: dict[str, Any]) -> str:
     return wire_tables(told, _table)
 
 
+def _caches(told: dict[str, Any]) -> str:
+    hits = [
+        (f"batch of {rows}", f"**{case['ours_us']:.1f}**", f"{case['other_us']:.1f}", _spread(case))
+        for rows, case in told["hit"].items()
+    ]
+    one_by_one, redis_py = told["valkey"]["one_by_one"], told["valkey"]["redis_py"]
+    keys = [
+        ("one multi-get", f"**{one_by_one['ours_us'] / 1000:.2f}**", ""),
+        ("64 gets", f"{one_by_one['other_us'] / 1000:.2f}", f"{1 / one_by_one['ratio']:.0f}"),
+        ("one multi-get by redis-py", f"{redis_py['other_us'] / 1000:.2f}", f"{1 / redis_py['ratio']:.1f}"),
+    ]
+    digests = "; ".join(f"{name} {value:g}" for name, value in told["digest_us_per_row"].items())
+    memory = told["memory"]
+    shares = (
+        f"{memory['inserts']:,} values of 1 to {memory['longest_value_bytes']:,} bytes put into "
+        f"{memory['bound_bytes'] >> 20} MiB, {memory['us_per_insert']:g} µs each: at most "
+        f"{memory['allocated_share']:.1%} of the bound by the allocator's count, "
+        f"{memory['resident_share']:.1%} by the system's."
+    )
+    parts = (
+        _table(("a hit in memory", "mesh µs a row", "aiocache µs a row", "ratio (lowest to highest round)"), hits),
+        _table(("64 keys on a Valkey server", "ms", "times the multi-get"), keys),
+        f"µs a row for the key alone: {digests}.",
+        shares,
+    )
+    return "\n\n".join(parts)
+
+
 TABLES = {
     "fused_chain": _fused_chain,
     "flow": _flow,
     "batching": _batching,
     "remote_hop": _remote_hop,
     "wire": _wire,
+    "caches": _caches,
     "compiling": _compiling,
 }
 """Topic -> what makes its table."""

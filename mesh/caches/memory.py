@@ -62,6 +62,11 @@ class MemoryBackend(AiocacheFace):
         """`memory://`."""
         return "memory://"
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its entries take."""
+        return self._nbytes
+
     async def get_many(self, namespace: str, keys: Sequence[bytes], *, with_ttl: bool = False) -> Found:
         """See `CacheBackend`."""
         prefix = prefix_of(namespace)

@@ -24,7 +24,7 @@ from mesh.errors import SetupError
 from mesh.testing import ManualClock
 
 KEY = b"k" * 16
-BOUND = 4096
+BOUND = 5000
 
 
 T = TypeVar("T")
@@ -122,24 +122,24 @@ MemoryMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=
 TestMemory = MemoryMachine.TestCase
 
 
+@pytest.mark.parametrize("bound", [3 << 20, 4 << 20])
 @pytest.mark.parametrize("longest", [1, 64, 4000])
-def test_what_the_allocator_gives_stays_within_five_per_cent_of_the_bound(longest: int) -> None:
-    bound = 4 << 20
+def test_what_the_allocator_gives_never_passes_the_bound_by_more_than_five_per_cent(longest: int, bound: int) -> None:
     rng = random.Random(longest)
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         cache = MemoryBackend(max_bytes=bound)
-        most = 0
-        for number in range(30_000):
+        for number in range(20_000):
             key = number.to_bytes(16, "little")
-            at_once(cache.put_many("node", [Entry(key, rng.randbytes(rng.randint(1, longest)))]))
-            most = max(most, tracemalloc.get_traced_memory()[0] - before)
+            at_once(cache.put_many("node", [Entry(key, rng.randbytes(rng.randint(1, longest)), 60.0)]))
+        # The peak: also while the dictionary is moved.
+        most = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    assert at_once(cache.read_stats()).evictions > 10_000
-    assert most <= bound * 1.05
+    assert at_once(cache.read_stats()).evictions > 5_000
+    assert bound * 0.4 <= most <= bound * 1.05
 
 
 async def test_a_time_that_ran_out_leaves_no_timer_and_is_counted_once() -> None:
