@@ -89,9 +89,8 @@ class State:
             return Tensors.trusted({name: arrays[edge] for name, edge in named.items()})
         return Tensors.trusted({name: self.take(edge, rows) for name, edge in named.items()})
 
-    def give(self, node: str, arrays: Mapping[str, Array], taken: Rows, given: Rows) -> None:
-        """Note what a node gave, by edge, and of which rows."""
-        self.arrays.update(arrays)
+    def note(self, node: str, taken: Rows, given: Rows) -> None:
+        """Remember the rows of a node that ran on some of the request's, or made others of them."""
         if taken.levels:
             self.taken[node] = taken
         if given.levels:

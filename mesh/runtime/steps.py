@@ -98,14 +98,17 @@ class NodeStep:
                 rows = self._rows(state)
                 if not rows.count and rows.levels:
                     given = rows.expanded(_NOTHING) if self.expands else rows
-                    state.give(self.name, _nothing(self.gives, self.outputs), rows, given)
+                    state.arrays.update(_nothing(self.gives, self.outputs))
+                    state.note(self.name, rows, given)
                     return
             request = state.gather(self.inputs, rows)
             request.check_size(self.max_message_bytes, "takes")
             answer = await self.handler(request, context)
             answer.check_size(self.max_message_bytes, "gives")
             given = rows.expanded(self._sources(answer, rows)) if self.expands else rows
-            state.give(self.name, _named(answer, self.outputs, given), rows, given)
+            state.arrays.update(_named(answer, self.outputs, given))
+            if given.levels:
+                state.note(self.name, rows, given)
         except BaseException as error:
             _explain(error, self.name, rows, context)
             raise
@@ -163,13 +166,16 @@ class JoinStep:
             context.check_deadline()
             rows = self._rows(state)
             if not rows.count and rows.levels:
-                state.give(self.name, _nothing(self.gives, self.outputs), rows, rows)
+                state.arrays.update(_nothing(self.gives, self.outputs))
+                state.note(self.name, rows, rows)
                 return
             branches = self._gather(state, rows)
             self.outcomes.ran(self.name, state, branches)
             answer = await self.handler(branches, context)
             answer.check_size(self.max_message_bytes, "gives")
-            state.give(self.name, _named(answer, self.outputs, rows), rows, rows)
+            state.arrays.update(_named(answer, self.outputs, rows))
+            if rows.levels:
+                state.note(self.name, rows, rows)
         except BaseException as error:
             _explain(error, self.name, rows, context)
             raise
@@ -262,13 +268,14 @@ class PieceStep:
 def _named(answer: Tensors, outputs: Mapping[str, str], rows: Rows) -> dict[str, Array]:
     """What was given, by edge, held against the rows that it is of: a link may lead to anybody."""
     found: dict[str, Array] = {}
+    count = rows.count
     for name, edge in outputs.items():
-        array = answer.get(name)
-        if array is None:
+        if name not in answer:
             raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
-        if array.shape[:1] != (rows.count,):
-            raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows.count} rows", tensor=name)
-        found[edge] = array
+        found[edge] = array = answer[name]
+        shape = array.shape
+        if not shape or shape[0] != count:
+            raise NodeFailed(f"gave a tensor {name!r} of shape {list(shape)} for {count} rows", tensor=name)
     return found
 
 
