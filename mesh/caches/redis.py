@@ -284,6 +284,8 @@ class RedisBackend(AiocacheFace):
         if task.cancelled() or task.exception() is not None:
             return
         self._connection = task.result()
+        if self._closed:
+            self._connection.abort()
 
     async def _by(self, ends: float, answer: asyncio.Future[T]) -> T:
         """Wait for an answer, but no longer.

@@ -50,6 +50,9 @@ class TieredBackend(AiocacheFace):
         """See `CacheBackend`."""
         found = await self._look(self._tiers[0], namespace, keys, with_ttl)
         missing = [place for place, value in enumerate(found.values) if value is None]
+        if missing:
+            # A copy, because what lower tiers find is written into it.
+            found = Found([*found.values], [*found.ttls_s])
         for number, tier in enumerate(self._tiers[1:], start=1):
             if not missing:
                 break
