@@ -17,7 +17,8 @@ from mesh.errors import (
     Unavailable,
 )
 from mesh.handler import Branches, Handler, Layer, stack
-from mesh.node import Aggregate, ModelFile, Needs, Node, Predict, Preprocess
+from mesh.keeping import CacheEntry, CacheUse
+from mesh.node import Aggregate, Cache, ModelFile, Needs, Node, Predict, Preprocess
 from mesh.signature import Signature, TensorSpec
 from mesh.tensors import DATATYPES, Array, Datatype, Tensors
 from mesh.units import Duration, Size
@@ -27,6 +28,9 @@ __all__ = [
     "Aggregate",
     "Array",
     "Branches",
+    "Cache",
+    "CacheEntry",
+    "CacheUse",
     "Cancelled",
     "Context",
     "Datatype",

@@ -20,7 +20,7 @@ i of what it was given. It raises `InvalidInput` for what the caller did wrong; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -29,10 +29,11 @@ from pydantic import AfterValidator, ValidationInfo
 
 from mesh.context import Context
 from mesh.handler import Branches
+from mesh.keeping import CacheEntry, CacheUse
 from mesh.signature import Signature, TensorSpec
 from mesh.tensors import Tensors
 
-__all__ = ["KINDS", "Aggregate", "Kind", "ModelFile", "Needs", "Node", "Predict", "Preprocess", "kind_of"]
+__all__ = ["KINDS", "Aggregate", "Cache", "Kind", "ModelFile", "Needs", "Node", "Predict", "Preprocess", "kind_of"]
 
 
 def _confined(path: Path, info: ValidationInfo) -> Path:
@@ -58,7 +59,7 @@ class Node(ABC):
     """What every kind shares."""
 
     kind: ClassVar[str]
-    """`preprocess`, `predict` or `aggregate`."""
+    """`preprocess`, `predict`, `aggregate` or `cache`."""
     signature: Signature
     """What it takes and gives; a class attribute, or a property that may read a model file."""
     version: str = "1"
@@ -135,6 +136,38 @@ class Aggregate(Node):
         """`branches.rows` rows; a branch whose tensors have `sources` answers only those of them."""
 
 
+class Cache(Node):
+    """Keeps values by namespace and key, bounded in bytes.
+
+    It takes no part in the flow: cache layers of other nodes ask it, from whichever worker they run in.
+
+    Namespaces are texts of 1 to 512 bytes, keys 16 to 64 bytes, values any bytes.
+    """
+
+    kind: ClassVar[str] = "cache"
+    signature: Signature = Signature({}, {})
+
+    @abstractmethod
+    async def get(self, namespace: str, keys: Sequence[bytes]) -> Sequence[CacheEntry | None]:
+        """What there is, by key in their order: with the seconds that it stays. None where there is nothing."""
+
+    @abstractmethod
+    async def put(self, namespace: str, entries: Sequence[CacheEntry]) -> int:
+        """Keep values, each in place of what its key had; how many are kept."""
+
+    @abstractmethod
+    async def delete(self, namespace: str, keys: Sequence[bytes]) -> int:
+        """Forget keys; how many of them there were."""
+
+    @abstractmethod
+    async def clear(self, namespace: str | None = None) -> int:
+        """Forget everything of a namespace, or everything; how many entries that were."""
+
+    @abstractmethod
+    async def stats(self, namespace: str | None = None) -> CacheUse:
+        """How it does; entries and bytes of one namespace only, where one is given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of node: its class, its verb and the gRPC service that carries it."""
@@ -142,6 +175,7 @@ class Kind:
     name: str
     node: type[Node]
     verb: str
+    """Of a cache, which has several, the one that answers most calls."""
     service: str
 
 
@@ -151,6 +185,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("preprocess", Preprocess, "preprocess", "mesh.v1.PreprocessService"),
         Kind("predict", Predict, "predict", "mesh.v1.PredictService"),
         Kind("aggregate", Aggregate, "aggregate", "mesh.v1.AggregateService"),
+        Kind("cache", Cache, "get", "mesh.v1.CacheService"),
     )
 }
 """The table that contract tests, codec and servicers loop over."""

@@ -40,10 +40,8 @@ _REFRESH_S = 30.0
 _PARAMETER = "cache"
 
 # Files have lists; settings are frozen.
-_Names = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=128)], ...],
-    BeforeValidator(lambda value: tuple(cast("list[object]", value)) if isinstance(value, list) else value),
-]
+_AsTuple = BeforeValidator(lambda value: tuple(cast("list[object]", value)) if isinstance(value, list) else value)
+_Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Cache(BaseModel):
@@ -60,9 +58,9 @@ class Cache(BaseModel):
     """How long an answer stays; as long as there is room for it if left out."""
     stale_s: Annotated[Duration, Field(ge=0, le=_LONGEST_S, alias="stale")] = 0.0
     """How long after that it is still given, while it is computed anew behind the caller's back."""
-    key: Annotated[_Names | None, Field(min_length=1)] = None
+    key: Annotated[tuple[_Name, ...], Field(min_length=1), _AsTuple] | None = None
     """The inputs that count; all if left out."""
-    parameters: _Names = ()
+    parameters: Annotated[tuple[_Name, ...], _AsTuple] = ()
     """The parameters of a request that count."""
     negative_s: Annotated[Duration | None, Field(gt=0, le=_LONGEST_S, alias="negative")] = None
     """How long it is remembered that the node does not take a row; not at all if left out."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.errors import Problem, TopologyError
+from mesh.topology.caches import check_caches
 from mesh.topology.flow import FlowTyping
 from mesh.topology.graph import Graph, GraphLimits
 from mesh.topology.load import LayerTypes, load, load_text
@@ -67,6 +68,7 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
     typing = NodeTyping(topology, wiring, model_root, problems)
     typing.run()
     nodes = FlowTyping(topology, wiring, typing, problems).run()
+    caches = check_caches(topology, nodes, problems)
     if wiring.whole and not typing.miswired:
         check_unused(topology, wiring, problems)
     check_placements(topology, problems)
@@ -87,6 +89,7 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
         inputs=typing.inputs,
         nodes=tuple(nodes),
         outputs=dict(topology.outputs),
+        caches=tuple(caches),
     )
     return Compiled(graph=graph, topology=topology)
 

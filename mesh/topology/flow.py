@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mesh.errors import Problem
+from mesh.node import Cache
 from mesh.topology.expressions import Condition, ExpressionError, mistakes, typed, uncovered
 from mesh.topology.flow_parts import PARAMETERS, join_of, tell
 from mesh.topology.graph import GraphNode, Join, RowsOf, edge_node
@@ -60,6 +61,9 @@ class FlowTyping:
         """The nodes; those that are wrong as far as they are right."""
         nodes: list[GraphNode] = []
         for name, node in self._typing.typed.items():
+            if node.kind == Cache.kind:
+                nodes.append(node)  # no rows come to it
+                continue
             flowing = self._aggregate(node) if node.branches else self._plain(node)
             nodes.append(flowing)
             self._types |= {f"{name}.{tensor}": spec for tensor, spec in node.gives.items()}

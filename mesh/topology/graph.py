@@ -14,7 +14,22 @@ from typing import Any
 
 from mesh.signature import TensorSpec
 
-__all__ = ["Graph", "GraphLimits", "GraphNode", "Join", "LayerSettings", "RowsOf", "Share", "edge_node"]
+__all__ = [
+    "MESH",
+    "Graph",
+    "GraphCache",
+    "GraphLimits",
+    "GraphNode",
+    "Join",
+    "LayerSettings",
+    "RowsOf",
+    "Share",
+    "edge_node",
+]
+
+
+MESH = "mesh://"
+"""What the address of a cache node begins with; its name follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,16 @@ class GraphNode:
     """The node that it is compared with, where it gives nothing to anybody."""
 
     @property
+    def cache(self) -> str:
+        """The cache that it keeps its answers in; empty where it has none."""
+        return next((str(layer.settings["in"]) for layer in self.layers if layer.name == "cache"), "")
+
+    @property
+    def release(self) -> str:
+        """What its answers are those of: the version of its code, and some digits of its model's digest, if any."""
+        return f"{self.version}-{self.digest[:12]}" if self.digest else self.version
+
+    @property
     def edges(self) -> list[str]:
         """Every edge that feeds it or its condition, or that it is compared with, once each."""
         inside = [edge for branch in self.branches.values() for edge in branch.values()]
@@ -121,6 +146,26 @@ class GraphNode:
         """The nodes that have to end before it, once each."""
         rows_of = [one.node for one in self.rows_of]
         return list(dict.fromkeys(node for node in [*map(edge_node, self.edges), *rows_of] if node))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphCache:
+    """Where cache layers keep what their nodes answered."""
+
+    name: str
+    where: tuple[str, ...]
+    """The address of its backend, or of each tier, the uppermost first."""
+    max_bytes: int
+    max_value_bytes: int
+    timeout_s: float
+    trust: str
+    line: int
+    """Where the file says so."""
+
+    @property
+    def nodes(self) -> list[str]:
+        """The cache nodes that it is kept in."""
+        return [one.removeprefix(MESH) for one in self.where if one.startswith(MESH)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +195,11 @@ class Graph:
     """Each after those that feed it."""
     outputs: dict[str, str]
     """Output of the graph -> the edge that gives it."""
+    caches: tuple[GraphCache, ...] = ()
+
+    def cache(self, name: str) -> GraphCache:
+        """The cache of that name. Raises KeyError."""
+        return {cache.name: cache for cache in self.caches}[name]
 
     def node(self, name: str) -> GraphNode:
         """The node of that name. Raises KeyError."""

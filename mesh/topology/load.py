@@ -9,8 +9,9 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mesh.errors import Problem, TopologyError
+from mesh.topology.caches import nodes_named
 from mesh.topology.source import MAX_BYTES, Path, Source, closest, did_you_mean, read, shown
-from mesh.topology.spec import STAND_INS, HeaderFile, InputFile, Name, NodeFile, Topology, WorkerFile
+from mesh.topology.spec import STAND_INS, CacheFile, HeaderFile, InputFile, Name, NodeFile, Topology, WorkerFile
 from mesh.topology.wording import NAME_RULE, complaints, keys_of
 
 __all__ = ["GATEWAY", "MAX_NODES", "LayerTypes", "load", "load_text"]
@@ -18,7 +19,19 @@ __all__ = ["GATEWAY", "MAX_NODES", "LayerTypes", "load", "load_text"]
 LayerTypes = Mapping[str, type[BaseModel]]
 """Name in the file -> settings; given by whoever knows the layers, since this package does not."""
 
-SECTIONS = ("mesh", "name", "description", "models", "engine", "limits", "inputs", "nodes", "outputs", "placements")
+SECTIONS = (
+    "mesh",
+    "name",
+    "description",
+    "models",
+    "engine",
+    "limits",
+    "inputs",
+    "caches",
+    "nodes",
+    "outputs",
+    "placements",
+)
 FROM_FILE = {"from_file": True}
 MAX_NODES = 4096
 GATEWAY = "gateway"
@@ -87,6 +100,7 @@ class _Reading:
         header = self._part(HeaderFile, written, ()) or HeaderFile.model_validate(stand_ins)
         topology = Topology(self._source, header, wrong=self._wrong)
         topology.inputs = dict(self._inputs())
+        topology.caches = dict(self._caches())
         topology.nodes = dict(self._nodes(topology.inputs))
         topology.outputs = dict(self._outputs())
         topology.placements = dict(self._placements())
@@ -116,13 +130,24 @@ class _Reading:
             if part is not None:
                 yield name, part
 
+    def _caches(self) -> Iterable[tuple[str, CacheFile]]:
+        for name, value in self._section("caches", needed=False).items():
+            path: Path = ("caches", name)
+            self._check_name(name, path)
+            part = self._part(CacheFile, value, path)
+            if part is not None:
+                yield name, part
+
     def _nodes(self, inputs: Mapping[str, InputFile]) -> Iterable[tuple[str, NodeFile]]:
         section = self._section("nodes")
         if len(section) > MAX_NODES:
             self._problem(("nodes",), f"{len(section)} nodes; at most {MAX_NODES} are taken", at_key=True)
             self._wrong.add(("nodes",))
             return
+        stores = nodes_named(self._raw.get("caches"))
         for name, value in section.items():
+            if name in stores and isinstance(value, dict):
+                value = {"inputs": {}, **cast("dict[str, Any]", value)}  # it takes no part in the flow
             path: Path = ("nodes", name)
             self._check_name(name, path)
             if name in inputs or ("inputs", name) in self._wrong:

@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from mesh.errors import Problem, SetupError
-from mesh.node import Aggregate, Node
+from mesh.node import Aggregate, Cache, Node
 from mesh.signature import Signature, TensorSpec
 from mesh.topology.declared import digest_of, joined, needs_of, signature_of, signature_of_class, version_of
 from mesh.topology.graph import GraphNode, LayerSettings, edge_node
@@ -118,6 +118,8 @@ class NodeTyping:
         node, joins = self._made(name, part, cls), issubclass(cls, Aggregate)
         if joins and part.layers:
             self._wrong((*path, "layers"), "an aggregate takes no layers", at_key=True)
+        if issubclass(cls, Cache):
+            return self._store(name, part, cls, node)
         is_list = isinstance(part.inputs, list)
         if is_list != joins and not self._topology.doubts(*path, "inputs"):
             told = "is an aggregate: write inputs as a list of nodes"
@@ -137,6 +139,20 @@ class NodeTyping:
         except SetupError as error:
             self._wrong(self._blame(name, part, cls), str(error))
             return None
+
+    def _store(self, name: str, part: NodeFile, cls: type[Node], node: Node | None) -> GraphNode:
+        """A cache node: takes no part in the flow."""
+        told = {"inputs": part.inputs, "when": part.when, "split": part.split, "shadow": part.shadow}
+        told |= {"join": part.join != "all", "layers": part.layers}
+        for key, given in told.items():
+            if given:
+                text = f"node {name!r} is a cache: it takes no {key}"
+                self._wrong(("nodes", name, key), text, "no rows come to it; a cache names it as mesh://", at_key=True)
+        try:
+            return self._node(name, part, cls, node, gives={})
+        except SetupError as error:
+            self._wrong(("nodes", name, "uses"), str(error))
+            return self._node(name, part, cls, None, gives={})
 
     def _blame(self, name: str, part: NodeFile, cls: type[Node]) -> Path:
         files = [argument for argument in part.arguments if argument in model_files(cls)]

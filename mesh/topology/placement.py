@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.errors import PlacementError, Problem
+from mesh.node import Cache
 from mesh.topology.graph import Graph, GraphNode, edge_node
 from mesh.topology.load import GATEWAY
 from mesh.topology.source import Path, closest, did_you_mean, named, shown
@@ -115,6 +116,8 @@ def _cut(graph: Graph, workers: tuple[Worker, ...]) -> tuple[Partition, ...]:
     exits = _exits(graph, home)
     pieces: dict[str, list[GraphNode]] = {}
     for node in graph.nodes:
+        if node.kind == Cache.kind:
+            continue  # asked by the workers that keep things in it
         pieces.setdefault(exits[node.name], []).append(node)
     needed = set(graph.outputs.values())
     needed |= {edge for node in graph.nodes for edge in node.edges if exits.get(edge_node(edge)) != exits[node.name]}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from mesh.topology.load import GATEWAY, MAX_NODES, LayerTypes
-from mesh.topology.spec import NAME_PATTERN, HeaderFile, InputFile, NodeFile, WorkerFile
+from mesh.topology.spec import NAME_PATTERN, CacheFile, HeaderFile, InputFile, NodeFile, WorkerFile
 from mesh.units import Duration, Size, format_duration, format_size
 
 __all__ = ["json_schema"]
@@ -29,7 +29,7 @@ def json_schema(layers: LayerTypes) -> Schema:
     Args:
         layers: Name in the file -> settings of each layer that a node may have.
     """
-    parts: list[type[BaseModel]] = [HeaderFile, InputFile, NodeFile, WorkerFile, *layers.values()]
+    parts: list[type[BaseModel]] = [HeaderFile, InputFile, CacheFile, NodeFile, WorkerFile, *layers.values()]
     refs, made = models_json_schema([(part, "validation") for part in parts], ref_template="#/$defs/{model}")
     ref = {part: refs[part, "validation"] for part in parts}
     defs: Schema = _tidied(made["$defs"])
@@ -50,6 +50,12 @@ def json_schema(layers: LayerTypes) -> Schema:
     node["properties"]["layers"]["items"] = {"$ref": "#/$defs/Layer"}
     by_tensor, branches = node["properties"]["inputs"]["oneOf"]
     by_tensor |= {"minProperties": 1}
+    # A cache node has no inputs, and nothing else that is for rows.
+    node["required"].remove("inputs")
+    of_rows = ["when", "split", "shadow", "join", "layers"]
+    node["anyOf"] = [{"required": ["inputs"]}, {"not": {"anyOf": [{"required": [key]} for key in of_rows]}}]
+    cache = defs[_def(ref[CacheFile])]
+    cache["oneOf"] = [{"required": ["backend"]}, {"required": ["tiers"]}]
     branches |= {"minItems": 1, "uniqueItems": True}
     reference = by_tensor["additionalProperties"]
     placement = _mapping("Worker -> what it runs. The first is the gateway.", ref[WorkerFile])
@@ -60,9 +66,15 @@ def json_schema(layers: LayerTypes) -> Schema:
         "type": "object",
         "additionalProperties": False,
         "required": ["mesh", "name", "inputs", "nodes", "outputs"],
+        # Where there is no cache, there is no cache node.
+        "anyOf": [
+            {"required": ["caches"]},
+            {"properties": {"nodes": {"additionalProperties": {"required": ["inputs"]}}}},
+        ],
         "properties": {
             **header["properties"],
             "inputs": _mapping("What the graph takes, by name.", ref[InputFile]),
+            "caches": _mapping("Where cache layers keep things, by name.", ref[CacheFile], may_be_empty=True),
             "nodes": _mapping("The nodes, by name.", ref[NodeFile], besides=(GATEWAY,)) | {"maxProperties": MAX_NODES},
             "outputs": _mapping("What the graph gives: by name the edge, as node.tensor.", reference),
             "placements": _mapping(

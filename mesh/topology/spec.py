@@ -29,6 +29,7 @@ from mesh.units import Duration, Size
 __all__ = [
     "NAME_PATTERN",
     "STAND_INS",
+    "CacheFile",
     "HeaderFile",
     "InputFile",
     "JoinFile",
@@ -229,6 +230,36 @@ class NodeFile(Part):
     ] = []
 
 
+class CacheFile(Part):
+    """Where cache layers keep what their nodes answered."""
+
+    backend: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="memory://, redis://host:port/db, redis+unix:/path or mesh://node.",
+        ),
+    ] = None
+    tiers: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=1024)]] | None,
+        Field(min_length=2, max_length=8, description="Several backends in place of one, the fastest first."),
+    ] = None
+    max_bytes: Annotated[
+        Size, Field(ge=4096, le=1 << 44, description="The most that memory:// takes in one worker.")
+    ] = 256 << 20
+    max_value: Annotated[Size, Field(gt=0, le=1 << 30, description="The largest answer to one row that is kept.")] = (
+        16 << 20
+    )
+    timeout: Annotated[
+        Duration, Field(gt=0, le=60, description="How long a request waits for a backend outside its worker.")
+    ] = 0.1
+    trust: Annotated[
+        Literal["private", "shared"],
+        Field(description="shared where callers who do not trust each other choose the rows: a stronger digest."),
+    ] = "private"
+
+
 class WorkerFile(Part):
     """One worker of a placement."""
 
@@ -273,6 +304,7 @@ class Topology:
     source: Source
     header: HeaderFile
     inputs: dict[str, InputFile] = field(default_factory=dict[str, InputFile])
+    caches: dict[str, CacheFile] = field(default_factory=dict[str, CacheFile])
     nodes: dict[str, NodeFile] = field(default_factory=dict[str, NodeFile])
     outputs: dict[str, str] = field(default_factory=dict[str, str])
     placements: dict[str, dict[str, WorkerFile]] = field(default_factory=dict[str, dict[str, WorkerFile]])

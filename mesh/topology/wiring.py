@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.errors import Problem
+from mesh.topology.caches import nodes_named
 from mesh.topology.expressions import Expression
 from mesh.topology.flow_parts import PARAMETERS, expressions_of, shares_of
 from mesh.topology.graph import Share, edge_node
@@ -94,11 +95,12 @@ class _References:
         # A part that is there but wrong is not said to be missing.
         self._nodes = dict.fromkeys(topology.written("nodes"))
         self._inputs = dict.fromkeys(topology.written("inputs"))
+        self._stores = nodes_named(topology.source.value.get("caches"))
 
     def of_node(self, name: str, node: NodeFile) -> bool:
         """Whether every input of a node comes from a node or an input of the graph."""
         path = ("nodes", name, "inputs")
-        if not node.inputs and not self._topology.doubts(*path):
+        if not node.inputs and name not in self._stores and not self._topology.doubts(*path):
             self._wrong(path, f"node {name!r} takes nothing", "name what feeds it", at_key=True)
             return False
         if isinstance(node.inputs, dict):
@@ -167,8 +169,9 @@ def check_unused(topology: Topology, wiring: Wiring, problems: list[Problem]) ->
         if name not in needed:
             needed.add(name)
             frontier.extend(wiring.feeds[name])
+    stores = nodes_named(topology.source.value.get("caches"))
     for name in topology.nodes:
-        if name not in needed:
+        if name not in needed and name not in stores:
             text = f"node {name!r} leads to no output"
             hint = "name a tensor of it under `outputs`, or as an input of another node, or take it out"
             problems.append(topology.source.problem(("nodes", name), text, hint, at_key=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.topology.load import MAX_NODES, SECTIONS, load_text
+from mesh.topology.source import named
 from tests.unit.topology.given import GOOD, LAYERS, NODES, changed, compiled, told
 
 NAME_RULE = "lower case letters, digits, '_' and '-', a letter first, at most 63"
@@ -53,7 +54,7 @@ def test_the_good_topology_is_good() -> None:
         ("mesh: v1", "mesh: v1\nengine: grpc", "2:9: 'engine' has to be 'wire' or 'grpcio', not 'grpc'"),
         ("mesh: v1", "mesh: v1\nlimits: 5", "2:9: 'limits' has to be a mapping, not 5"),
         ("mesh: v1", "mesh: v1\nlimits:", "2:8: 'limits' has to be a mapping, not nothing"),
-        ("mesh: v1", "mesh: v1\nfoo: 1", f"2:1: 'foo' is no part of a topology (there is: {', '.join(SECTIONS)})"),
+        ("mesh: v1", "mesh: v1\nfoo: 1", f"2:1: 'foo' is no part of a topology (there is: {named(SECTIONS)})"),
         ("name: digits", "nane: digits", "2:1: 'nane' is no part of a topology (did you mean 'name'?)"),
         ("\noutputs:", "\nouputs:", "23:1: 'ouputs' is no part of a topology (did you mean 'outputs'?)"),
         ("inputs:\n  image", "input:\n  image", "3:1: 'input' is no part of a topology (did you mean 'inputs'?)"),

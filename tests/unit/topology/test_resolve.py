@@ -20,6 +20,8 @@ SETTINGS = "words, table, mode, colour, pair, either, flag, wait, anything, rati
 
 Beside = Callable[[str, str], str]
 
+DERIVE = "derive it from one of Preprocess, Predict, Aggregate, Cache of the package mesh"
+
 
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Beside:
@@ -56,15 +58,15 @@ def with_(block: str, uses: str = "Settings") -> str:
         ("json:Modle", "'Modle' of module 'json' is not there"),
         (
             "Plain",
-            f"{NODES}:Plain is no node: derive it from one of Preprocess, Predict, Aggregate of the package mesh",
+            f"{NODES}:Plain is no node: {DERIVE}",
         ),
         (
             "NoKind",
-            f"{NODES}:NoKind is no node: derive it from one of Preprocess, Predict, Aggregate of the package mesh",
+            f"{NODES}:NoKind is no node: {DERIVE}",
         ),
         (
             "SaysSo",
-            f"{NODES}:SaysSo is no node: derive it from one of Preprocess, Predict, Aggregate of the package mesh",
+            f"{NODES}:SaysSo is no node: {DERIVE}",
         ),
         ("Unfinished", f"{NODES}:Unfinished does not define predict"),
     ],
