@@ -5,11 +5,11 @@ A `CacheCall` goes over a link as tensors do for other nodes: one call of one of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from mesh.errors import InvalidInput
+from mesh.tensors import Tensors
 
 __all__ = ["MAX_KEYS", "CacheAnswer", "CacheCall", "CacheEntry", "CacheUse"]
 
@@ -53,6 +53,8 @@ class CacheCall:
     """One thing that a cache, or whoever has caches, is asked."""
 
     verb: Literal["get", "put", "delete", "clear", "stats", "prefetch"]
+    cache: str = ""
+    """The cache node, or the cache of the topology; empty for all that there are."""
     namespace: str | None = None
     """Whose entries: of a node of a graph. None for everybody's, where that may be asked."""
     keys: tuple[bytes, ...] = ()
@@ -63,13 +65,19 @@ class CacheCall:
     """Of that node's answers; that which is served where left out."""
     own: bool = False
     """Only what this process has itself: a gateway asks nobody."""
-    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    inputs: Tensors = field(default_factory=lambda: Tensors({}))
     """For `prefetch`: what the node is to be run on."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of what is asked, as they are bounded."""
-        return sum(map(len, self.keys)) + sum(len(entry.key) + len(entry.value) for entry in self.entries)
+        put = sum(len(entry.key) + len(entry.value) for entry in self.entries)
+        return sum(map(len, self.keys)) + put + self.inputs.nbytes
+
+    def check_size(self, most_bytes: int) -> None:
+        """Hold its bytes against a bound. Raises InvalidInput."""
+        if self.nbytes > most_bytes:
+            raise InvalidInput(f"a call of {self.nbytes} bytes where at most {most_bytes} are carried")
 
     def check(self) -> None:
         """Hold it against what a cache takes.

@@ -9,10 +9,14 @@ from typing import cast
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
 from mesh.handler import Branches
+from mesh.keeping import CacheAnswer, CacheCall
 from mesh.tensors import Tensors
-from mesh.transports.contract import MAX_PARAMETERS, Endpoint, Event, GraphHandler, Limits
+from mesh.transports.contract import CACHE, MAX_PARAMETERS, Endpoint, Event, GraphHandler, Limits
 
-__all__ = ["RETRY_AFTER_S", "Admission", "check_request"]
+__all__ = ["RETRY_AFTER_S", "Admission", "Request", "check_request"]
+
+Request = Tensors | Branches | CacheCall
+"""What an endpoint is asked, by its kind."""
 
 RETRY_AFTER_S = 0.05
 """The hint of a listener that is full: it cannot know how long its calls take."""
@@ -59,6 +63,14 @@ class Admission:
             raise NotFound(f"no {kind} is called {name!r} here; there is: {known}")
         return found
 
+    def find_cache(self, name: str) -> Endpoint:
+        """The cache node of a name, or else who answers for caches.
+
+        Raises:
+            NotFound: There is neither.
+        """
+        return self._by_name.get((CACHE, name)) or self.find(CACHE, "")
+
     def _enter(self, context: Context) -> Context:
         """Count a call in, and give it a deadline where it has none."""
         if not self._open:
@@ -71,7 +83,7 @@ class Admission:
         self._in_flight += 1
         return context if context.deadline is not None else context.within(self._limits.default_timeout_s)
 
-    async def run(self, endpoint: Endpoint, request: Tensors | Branches, context: Context) -> Tensors:
+    async def run(self, endpoint: Endpoint, request: Request, context: Context) -> Tensors:
         """Call an endpoint if there is room, for as long as the deadline allows.
 
         Raises:
@@ -116,18 +128,23 @@ class Admission:
             raise
 
     def _checked(self, answer: object, endpoint: Endpoint) -> Tensors:
+        if endpoint.kind == CACHE and isinstance(answer, CacheAnswer):
+            return cast("Tensors", answer)  # whoever asks a cache knows what it answers
         if not isinstance(answer, Tensors):
             raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
         answer.check_size(self._limits.most_bytes(endpoint.kind), "gives")
         return answer
 
 
-def check_request(request: Tensors | Branches, kind: str, limits: Limits) -> None:
+def check_request(request: Request, kind: str, limits: Limits) -> None:
     """Hold a request's size against what a call carries.
 
     Raises:
         InvalidInput: It is larger; names the largest tensor.
     """
+    if isinstance(request, CacheCall):
+        request.check_size(limits.most_bytes(kind))
+        return
     if isinstance(request, Tensors):
         request.check_size(limits.most_bytes(kind), "takes")
         return

@@ -14,6 +14,8 @@ from mesh.tensors import Tensors
 from mesh.transports.statistics import Statistics, Tell
 
 __all__ = [
+    "CACHE",
+    "CACHES",
     "GRAPH",
     "MAX_PARAMETERS",
     "UNCOUNTED",
@@ -31,6 +33,10 @@ __all__ = [
 
 GRAPH = "graph"
 """The kind of an endpoint that is a graph, or a part of one; the others are the kinds of `mesh.node.KINDS`."""
+CACHE = "cache"
+"""The kind of an endpoint that answers for a cache node, or for the caches of a worker: see `mesh.keeping`."""
+CACHES = "*"
+"""The name of the endpoint that answers for the caches of a worker, or at a gateway of a mesh."""
 UNCOUNTED = "nobody counts here"
 """What a listener without statistics says when it is asked for them."""
 MAX_PARAMETERS = 64
@@ -111,7 +117,8 @@ class Endpoint:
     name: str
     """The node's or graph's name."""
     handler: Handler[Any]
-    """Takes `Branches` where kind is aggregate, else `Tensors`; a `GraphHandler` where kind is graph."""
+    """Takes `Branches` where kind is aggregate, `CacheCall` where it is cache, else `Tensors`; a `GraphHandler` where
+    kind is graph."""
     description: Description | None = field(default=None)
     """For a graph: what Describe tells."""
     front: bool = False
@@ -125,7 +132,7 @@ class Endpoint:
 
 def node_named(kind: str, name: str) -> str:
     """The node that an endpoint of this kind and name is; empty for a graph."""
-    return "" if kind == GRAPH else name
+    return "" if kind == GRAPH or name == CACHES else name
 
 
 class Listener(Protocol):

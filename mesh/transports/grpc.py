@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -19,8 +20,12 @@ from grpc_reflection.v1alpha import reflection
 from mesh.context import Context, cancel_requested
 from mesh.errors import PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
+from mesh.keeping import CacheAnswer, CacheCall
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission, check_request
+from mesh.transports.cache_codec import CACHE_VERBS
+from mesh.transports.cache_codec import decode_answer as decode_cache_answer
+from mesh.transports.cache_codec import encode_call as encode_cache_call
 from mesh.transports.codec import (
     decode_sources,
     decode_tensors,
@@ -28,7 +33,7 @@ from mesh.transports.codec import (
     encode_options,
     encode_tensors,
 )
-from mesh.transports.contract import GRAPH, Description, Endpoint, Limits, node_named
+from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, Endpoint, Limits, node_named
 from mesh.transports.description import decode_description
 from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
@@ -165,6 +170,8 @@ class GrpcLink:
 
     def handler(self, kind: str, name: str) -> Handler[Any]:
         """The far endpoint as a handler."""
+        if kind == CACHE:
+            return self._cache(name)
         if kind not in METHODS:
             raise ValueError(f"no kind of endpoint is called {kind!r}")
         method: Any = self._channel.unary_unary(METHODS[kind])
@@ -180,14 +187,43 @@ class GrpcLink:
 
         return call
 
+    def _cache(self, name: str) -> Handler[Any]:
+        methods: dict[str, Any] = {
+            verb: self._channel.unary_unary(
+                f"/{SERVICES[CACHE]}/{one.method}",
+                request_serializer=one.request.SerializeToString,
+                response_deserializer=one.response.FromString,
+            )
+            for verb, one in CACHE_VERBS.items()
+        }
+
+        async def call(request: CacheCall, context: Context, /) -> CacheAnswer:
+            request = request if name == CACHES else replace(request, cache=name)
+            try:
+                check_request(request, CACHE, self._limits)
+                message: Any = encode_cache_call(request)
+                if request.verb == "prefetch":
+                    message.options.CopyFrom(encode_options(context))
+                return decode_cache_answer(request, await self._ask(methods[request.verb], message, context))
+            except RequestError as error:
+                error.locate(node=node_named(CACHE, name), request_id=context.request_id)
+                raise
+
+        made: Any = call  # whoever asks a cache knows what it answers
+        return made
+
     async def _call(self, method: Any, message: bytes, context: Context) -> Tensors:
         """Send one message and read the answer; errors come back as they were raised."""
         started = time.perf_counter()
+        answer = await self._ask(method, message, context)
+        outputs, report = decode_answer(answer)
+        note_report(report, time.perf_counter() - started, context)
+        return outputs
+
+    async def _ask(self, method: Any, message: Any, context: Context) -> Any:
         remaining_s = context.remaining_s()
         try:
-            answer = await method(
-                message, timeout=self._limits.default_timeout_s if remaining_s is None else remaining_s
-            )
+            return await method(message, timeout=self._limits.default_timeout_s if remaining_s is None else remaining_s)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
@@ -195,9 +231,6 @@ class GrpcLink:
             if cancel_requested():
                 raise
             raise Unavailable("the worker cannot be reached") from None
-        outputs, report = decode_answer(answer)
-        note_report(report, time.perf_counter() - started, context)
-        return outputs
 
     async def stream(
         self, graph: str, request: Tensors, context: Context

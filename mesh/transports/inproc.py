@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from mesh.context import Context, cancel_requested
 from mesh.errors import NotFound, PlacementError, RequestError, Unavailable
 from mesh.handler import Branches, Handler
+from mesh.keeping import CacheCall
 from mesh.tensors import Tensors
-from mesh.transports.admission import Admission
+from mesh.transports.admission import Admission, Request
+from mesh.transports.cache_codec import CACHE_VERBS, decode_answer, decode_call, encode_answer, encode_call
 from mesh.transports.codec import (
     context_of,
     decode_branch,
     encode_branch,
     encode_options,
 )
-from mesh.transports.contract import UNCOUNTED, Endpoint, Limits, node_named
+from mesh.transports.contract import CACHE, CACHES, UNCOUNTED, Endpoint, Limits, node_named
 from mesh.transports.report import encode_report, note_report
 from mesh.transports.statistics import Statistics, Tell
 from mesh.transports.statistics_codec import decode_statistics, encode_statistics
@@ -116,7 +119,9 @@ class _InprocLink:
     def handler(self, kind: str, name: str) -> Handler[Any]:
         ask = self._through_codec if self._strict else self._ask
 
-        async def call(request: Tensors | Branches, context: Context, /) -> Tensors:
+        async def call(request: Request, context: Context, /) -> Tensors:
+            if isinstance(request, CacheCall) and name != CACHES:
+                request = replace(request, cache=name)
             try:
                 return await ask(kind, name, request, context)
             except RequestError as error:
@@ -125,11 +130,13 @@ class _InprocLink:
 
         return call
 
-    async def _ask(self, kind: str, name: str, request: Tensors | Branches, context: Context) -> Tensors:
+    async def _ask(self, kind: str, name: str, request: Request, context: Context) -> Tensors:
         listener = None if self._closed else self._among.get(self._address)
         if listener is None:
             raise Unavailable("the worker cannot be reached")
-        endpoint = listener.admission.find(kind, name)
+        admission = listener.admission
+        asked = request.cache if isinstance(request, CacheCall) else ""
+        endpoint = admission.find_cache(asked) if kind == CACHE else admission.find(kind, name)
         # A task of its own, so that hanging up and draining can cut it off as a broken connection would.
         task = asyncio.ensure_future(listener.admission.run(endpoint, request, context))
         for calls in (self._calls, listener.calls):
@@ -143,19 +150,31 @@ class _InprocLink:
             task.cancel()
             raise
 
-    async def _through_codec(self, kind: str, name: str, request: Tensors | Branches, context: Context) -> Tensors:
+    async def _through_codec(self, kind: str, name: str, request: Request, context: Context) -> Tensors:
+        if isinstance(request, CacheCall):
+            return await self._cache_through_codec(kind, name, request, context)
         started = time.perf_counter()
         options = call_pb2.CallOptions.FromString(encode_options(context).SerializeToString())
         far = context_of(options, context.remaining_s(), context.clock)
         sent = _resend(request) if isinstance(request, Tensors) else _resend_branches(request)
-        try:
-            answer = await self._ask(kind, name, sent, far)
-        except RequestError as error:
-            wire = encode_error(error).SerializeToString()
-            raise decode_error(error_pb2.ErrorDetail.FromString(wire)) from None
+        answer = await self._with_error_through_codec(kind, name, sent, far)
         elapsed_s = time.perf_counter() - started
         note_report(encode_report(far, elapsed_s) or call_pb2.CallReport(), elapsed_s, context)
         return _resend(answer)
+
+    async def _with_error_through_codec(self, kind: str, name: str, request: Request, context: Context) -> Tensors:
+        try:
+            return await self._ask(kind, name, request, context)
+        except RequestError as error:
+            wire = encode_error(error).SerializeToString()
+            raise decode_error(error_pb2.ErrorDetail.FromString(wire)) from None
+
+    async def _cache_through_codec(self, kind: str, name: str, request: CacheCall, context: Context) -> Tensors:
+        verb: Any = CACHE_VERBS[request.verb]
+        sent = decode_call(request.verb, verb.request.FromString(encode_call(request).SerializeToString()))
+        answer: Any = await self._with_error_through_codec(kind, name, sent, context)
+        wire = encode_answer(request.verb, answer).SerializeToString()
+        return cast("Tensors", decode_answer(request, verb.response.FromString(wire)))
 
     async def stats(self, timeout_s: float, *, own: bool = False) -> Statistics:
         listener = None if self._closed else self._among.get(self._address)

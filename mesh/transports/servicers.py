@@ -16,6 +16,9 @@ from mesh.errors import InvalidInput, NotFound, RequestError
 from mesh.handler import Branches
 from mesh.tensors import Tensors
 from mesh.transports.admission import Admission
+from mesh.transports.cache_codec import CACHE_VERBS
+from mesh.transports.cache_codec import decode_call as decode_cache_call
+from mesh.transports.cache_codec import encode_answer as encode_cache_answer
 from mesh.transports.codec import (
     context_of,
     decode_branch,
@@ -23,7 +26,7 @@ from mesh.transports.codec import (
     encode_sources,
     encode_tensors,
 )
-from mesh.transports.contract import GRAPH, UNCOUNTED, Endpoint
+from mesh.transports.contract import CACHE, GRAPH, UNCOUNTED, Endpoint
 from mesh.transports.description import encode_description
 from mesh.transports.message import decode_call, encode_answer
 from mesh.transports.report import encode_report
@@ -152,6 +155,21 @@ class Servicer:
         except RequestError as error:
             return await end_with(error, request.options.request_id, call)
 
+    def cache(self, verb: Any) -> Callable[[Any, Call], Awaitable[Any]]:
+        """One call of a cache node, or of whoever answers for caches."""
+
+        async def answer(request: Any, call: Call) -> Any:
+            options = request.options if verb == "prefetch" else call_pb2.CallOptions()
+            try:
+                asked = decode_cache_call(verb, request)
+                arrival = self._arrival(options, call)
+                found: Any = await self._admission.run(self._admission.find_cache(asked.cache), asked, arrival.context)
+                return encode_cache_answer(verb, found)
+            except RequestError as error:
+                return await end_with(error, options.request_id, call)
+
+        return answer
+
     async def run_stream(
         self, request: graph_service_pb2.RunStreamRequest, call: Call
     ) -> AsyncIterator[graph_service_pb2.RunStreamResponse]:
@@ -239,6 +257,7 @@ SERVICES = {
     "preprocess": "mesh.v1.PreprocessService",
     "predict": "mesh.v1.PredictService",
     "aggregate": "mesh.v1.AggregateService",
+    CACHE: "mesh.v1.CacheService",
     GRAPH: "mesh.v1.GraphService",
 }
 """Kind of endpoint -> full name of the gRPC service that answers for it."""
@@ -261,6 +280,14 @@ def _handlers(servicer: Servicer) -> dict[str, dict[str, Any]]:
             "Aggregate": unary(
                 servicer.aggregate, request_deserializer=aggregate_service_pb2.AggregateRequest.FromString
             )
+        },
+        CACHE: {
+            verb.method: unary(
+                servicer.cache(name),
+                request_deserializer=verb.request.FromString,
+                response_serializer=verb.response.SerializeToString,
+            )
+            for name, verb in CACHE_VERBS.items()
         },
         GRAPH: {
             "Run": unary(servicer.unary(GRAPH)),

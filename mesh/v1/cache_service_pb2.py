@@ -23,39 +23,45 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from mesh.v1 import call_pb2 as mesh_dot_v1_dot_call__pb2
+from mesh.v1 import tensor_pb2 as mesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/cache_service.proto\x12\x07mesh.v1\x1a\x1egoogle/protobuf/duration.proto\")\n\nGetRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\"[\n\nCacheEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x0c\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bGetResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.mesh.v1.CacheEntry\"W\n\x08PutEntry\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\nPutRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\"\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x11.mesh.v1.PutEntry\"\x1d\n\x0bPutResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\",\n\rDeleteRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"+\n\x0c\x43learRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\" \n\rClearResponse\x12\x0f\n\x07\x63leared\x18\x01 \x01(\x03\"\x1d\n\x0cStatsRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\"\x88\x01\n\rStatsResponse\x12\x0c\n\x04hits\x18\x01 \x01(\x03\x12\x0e\n\x06misses\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\x12\x11\n\tevictions\x18\x06 \x01(\x03\x12\x13\n\x0b\x65xpirations\x18\x07 \x01(\x03\x32\x9d\x02\n\x0c\x43\x61\x63heService\x12\x30\n\x03Get\x12\x13.mesh.v1.GetRequest\x1a\x14.mesh.v1.GetResponse\x12\x30\n\x03Put\x12\x13.mesh.v1.PutRequest\x1a\x14.mesh.v1.PutResponse\x12\x39\n\x06\x44\x65lete\x12\x16.mesh.v1.DeleteRequest\x1a\x17.mesh.v1.DeleteResponse\x12\x36\n\x05\x43lear\x12\x15.mesh.v1.ClearRequest\x1a\x16.mesh.v1.ClearResponse\x12\x36\n\x05Stats\x12\x15.mesh.v1.StatsRequest\x1a\x16.mesh.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/cache_service.proto\x12\x07mesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x12mesh/v1/call.proto\x1a\x14mesh/v1/tensor.proto\"<\n\nGetRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x11\n\tnamespace\x18\x03 \x01(\t\"[\n\nCacheEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x0c\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x0bGetResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.mesh.v1.CacheEntry\"W\n\x08PutEntry\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"R\n\nPutRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\"\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x11.mesh.v1.PutEntry\x12\x11\n\tnamespace\x18\x03 \x01(\t\"\x1d\n\x0bPutResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\"k\n\rDeleteRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0b\n\x03own\x18\x06 \x01(\x08\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"\\\n\x0c\x43learRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12\x0b\n\x03own\x18\x05 \x01(\x08\" \n\rClearResponse\x12\x0f\n\x07\x63leared\x18\x01 \x01(\x03\"\\\n\x0cStatsRequest\x12\r\n\x05\x63\x61\x63he\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12\x0b\n\x03own\x18\x05 \x01(\x08\"\xcb\x01\n\rStatsResponse\x12\x0c\n\x04hits\x18\x01 \x01(\x03\x12\x0e\n\x06misses\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\x12\x11\n\tevictions\x18\x06 \x01(\x03\x12\x13\n\x0b\x65xpirations\x18\x07 \x01(\x03\x12\x0c\n\x04kept\x18\x08 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\t \x01(\x03\x12\x0f\n\x07\x62\x61\x63kend\x18\n \x01(\t\x12\x10\n\x08measured\x18\x0b \x01(\x08\"g\n\x0fPrefetchRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x1f\n\x06inputs\x18\x02 \x03(\x0b\x32\x0f.mesh.v1.Tensor\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.mesh.v1.CallOptions\" \n\x10PrefetchResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x32\xde\x02\n\x0c\x43\x61\x63heService\x12\x30\n\x03Get\x12\x13.mesh.v1.GetRequest\x1a\x14.mesh.v1.GetResponse\x12\x30\n\x03Put\x12\x13.mesh.v1.PutRequest\x1a\x14.mesh.v1.PutResponse\x12\x39\n\x06\x44\x65lete\x12\x16.mesh.v1.DeleteRequest\x1a\x17.mesh.v1.DeleteResponse\x12\x36\n\x05\x43lear\x12\x15.mesh.v1.ClearRequest\x1a\x16.mesh.v1.ClearResponse\x12\x36\n\x05Stats\x12\x15.mesh.v1.StatsRequest\x1a\x16.mesh.v1.StatsResponse\x12?\n\x08Prefetch\x12\x18.mesh.v1.PrefetchRequest\x1a\x19.mesh.v1.PrefetchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.cache_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETREQUEST']._serialized_start=72
-  _globals['_GETREQUEST']._serialized_end=113
-  _globals['_CACHEENTRY']._serialized_start=115
-  _globals['_CACHEENTRY']._serialized_end=206
-  _globals['_GETRESPONSE']._serialized_start=208
-  _globals['_GETRESPONSE']._serialized_end=259
-  _globals['_PUTENTRY']._serialized_start=261
-  _globals['_PUTENTRY']._serialized_end=348
-  _globals['_PUTREQUEST']._serialized_start=350
-  _globals['_PUTREQUEST']._serialized_end=413
-  _globals['_PUTRESPONSE']._serialized_start=415
-  _globals['_PUTRESPONSE']._serialized_end=444
-  _globals['_DELETEREQUEST']._serialized_start=446
-  _globals['_DELETEREQUEST']._serialized_end=490
-  _globals['_DELETERESPONSE']._serialized_start=492
-  _globals['_DELETERESPONSE']._serialized_end=525
-  _globals['_CLEARREQUEST']._serialized_start=527
-  _globals['_CLEARREQUEST']._serialized_end=570
-  _globals['_CLEARRESPONSE']._serialized_start=572
-  _globals['_CLEARRESPONSE']._serialized_end=604
-  _globals['_STATSREQUEST']._serialized_start=606
-  _globals['_STATSREQUEST']._serialized_end=635
-  _globals['_STATSRESPONSE']._serialized_start=638
-  _globals['_STATSRESPONSE']._serialized_end=774
-  _globals['_CACHESERVICE']._serialized_start=777
-  _globals['_CACHESERVICE']._serialized_end=1062
+  _globals['_GETREQUEST']._serialized_start=114
+  _globals['_GETREQUEST']._serialized_end=174
+  _globals['_CACHEENTRY']._serialized_start=176
+  _globals['_CACHEENTRY']._serialized_end=267
+  _globals['_GETRESPONSE']._serialized_start=269
+  _globals['_GETRESPONSE']._serialized_end=320
+  _globals['_PUTENTRY']._serialized_start=322
+  _globals['_PUTENTRY']._serialized_end=409
+  _globals['_PUTREQUEST']._serialized_start=411
+  _globals['_PUTREQUEST']._serialized_end=493
+  _globals['_PUTRESPONSE']._serialized_start=495
+  _globals['_PUTRESPONSE']._serialized_end=524
+  _globals['_DELETEREQUEST']._serialized_start=526
+  _globals['_DELETEREQUEST']._serialized_end=633
+  _globals['_DELETERESPONSE']._serialized_start=635
+  _globals['_DELETERESPONSE']._serialized_end=668
+  _globals['_CLEARREQUEST']._serialized_start=670
+  _globals['_CLEARREQUEST']._serialized_end=762
+  _globals['_CLEARRESPONSE']._serialized_start=764
+  _globals['_CLEARRESPONSE']._serialized_end=796
+  _globals['_STATSREQUEST']._serialized_start=798
+  _globals['_STATSREQUEST']._serialized_end=890
+  _globals['_STATSRESPONSE']._serialized_start=893
+  _globals['_STATSRESPONSE']._serialized_end=1096
+  _globals['_PREFETCHREQUEST']._serialized_start=1098
+  _globals['_PREFETCHREQUEST']._serialized_end=1201
+  _globals['_PREFETCHRESPONSE']._serialized_start=1203
+  _globals['_PREFETCHRESPONSE']._serialized_end=1235
+  _globals['_CACHESERVICE']._serialized_start=1238
+  _globals['_CACHESERVICE']._serialized_end=1588
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from mesh.v1 import call_pb2 as _call_pb2
+from mesh.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,21 +29,25 @@ class GetRequest(_message.Message):
 
     CACHE_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
-    """The cache's name in the topology."""
+    """The cache node's name in the topology."""
+    namespace: _builtins.str
+    """Whose they are, "graph/node@version": what is forgotten together."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Digests, 16 to 32 bytes each, at most 4096 of them."""
+        """Digests, 16 to 64 bytes each, at most 4096 of them."""
 
     def __init__(
         self,
         *,
         cache: _builtins.str = ...,
         keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        namespace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "keys", b"keys", "namespace", b"namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,12 +119,12 @@ class PutEntry(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
-    """Its digest, 16 to 32 bytes."""
+    """Its digest, 16 to 64 bytes."""
     value: _builtins.bytes
     """The value, at most as long as the cache's largest entry."""
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
-        """How long to keep it; unset to keep it until it is evicted."""
+        """How long to keep it; unset to keep it until it is evicted. One of zero forgets what was there."""
 
     def __init__(
         self,
@@ -143,8 +149,11 @@ class PutRequest(_message.Message):
 
     CACHE_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
-    """The cache's name in the topology."""
+    """The cache node's name in the topology."""
+    namespace: _builtins.str
+    """Whose they are, "graph/node@version"."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PutEntry]:
         """At most 4096 of them."""
@@ -154,10 +163,11 @@ class PutRequest(_message.Message):
         *,
         cache: _builtins.str = ...,
         entries: _abc.Iterable[Global___PutEntry] | None = ...,
+        namespace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "entries", b"entries", "namespace", b"namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,21 +203,37 @@ class DeleteRequest(_message.Message):
 
     CACHE_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
-    """The cache's name in the topology."""
+    """The name of a cache node, or of a cache of the topology, which may be empty where `node` says which."""
+    namespace: _builtins.str
+    """Of a cache node: whose they are, "graph/node@version"."""
+    node: _builtins.str
+    """Of the topology's caches: the node that put them."""
+    version: _builtins.str
+    """The version of that node; the one that is served if empty."""
+    own: _builtins.bool
+    """Only what this process has itself: a gateway asks nobody."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Digests, 16 to 32 bytes each, at most 4096 of them."""
+        """Digests, 16 to 64 bytes each, at most 4096 of them."""
 
     def __init__(
         self,
         *,
         cache: _builtins.str = ...,
         keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        namespace: _builtins.str = ...,
+        node: _builtins.str = ...,
+        version: _builtins.str = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "keys", b"keys", "namespace", b"namespace", "node", b"node", "own", b"own", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,19 +269,31 @@ class ClearRequest(_message.Message):
 
     CACHE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
-    """The cache's name in the topology."""
+    """The name of a cache node, or of a cache of the topology; all caches of the topology when empty."""
     node: _builtins.str
     """Only what this node put; everything when empty."""
+    version: _builtins.str
+    """Only of this version of the node; the one that is served if empty."""
+    namespace: _builtins.str
+    """Of a cache node: only this, "graph/node@version"."""
+    own: _builtins.bool
+    """Only what this process has itself: a gateway asks nobody."""
     def __init__(
         self,
         *,
         cache: _builtins.str = ...,
         node: _builtins.str = ...,
+        version: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "namespace", b"namespace", "node", b"node", "own", b"own", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,16 +328,32 @@ class StatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CACHE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
-    """The cache's name in the topology."""
+    """The name of a cache node, or of a cache of the topology; all caches of the topology when empty."""
+    node: _builtins.str
+    """Entries and bytes of this node only."""
+    version: _builtins.str
+    """Only of this version of the node; the one that is served if empty."""
+    namespace: _builtins.str
+    """Of a cache node: entries and bytes of this only, "graph/node@version"."""
+    own: _builtins.bool
+    """Only what this process has itself: a gateway asks nobody."""
     def __init__(
         self,
         *,
         cache: _builtins.str = ...,
+        node: _builtins.str = ...,
+        version: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "namespace", b"namespace", "node", b"node", "own", b"own", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,20 +372,32 @@ class StatsResponse(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
     EXPIRATIONS_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
     hits: _builtins.int
     """Keys that were found."""
     misses: _builtins.int
     """Keys that were not."""
     entries: _builtins.int
-    """Entries it holds."""
+    """Entries it holds; see `measured`."""
     bytes: _builtins.int
     """Bytes they take, keys and values."""
     max_bytes: _builtins.int
-    """The most bytes they may take."""
+    """The most bytes they may take; zero where there is no bound that is known."""
     evictions: _builtins.int
     """Entries dropped to make room."""
     expirations: _builtins.int
     """Entries dropped because their time had run out."""
+    kept: _builtins.int
+    """Values that were put and kept."""
+    failures: _builtins.int
+    """Operations that failed, or were not tried because too many before them had failed."""
+    backend: _builtins.str
+    """Where it is, without passwords; several with commas between."""
+    measured: _builtins.bool
+    """Whether entries and bytes are known."""
     def __init__(
         self,
         *,
@@ -342,11 +408,71 @@ class StatsResponse(_message.Message):
         max_bytes: _builtins.int = ...,
         evictions: _builtins.int = ...,
         expirations: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        backend: _builtins.str = ...,
+        measured: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "evictions", b"evictions", "expirations", b"expirations", "hits", b"hits", "max_bytes", b"max_bytes", "misses", b"misses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "bytes", b"bytes", "entries", b"entries", "evictions", b"evictions", "expirations", b"expirations", "failures", b"failures", "hits", b"hits", "kept", b"kept", "max_bytes", b"max_bytes", "measured", b"measured", "misses", b"misses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatsResponse: _TypeAlias = StatsResponse  # noqa: Y015
+
+@_typing.final
+class PrefetchRequest(_message.Message):
+    """What to run ahead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """A node that has a cache."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
+        """The node's own inputs, each once, all with as many rows."""
+
+    @_builtins.property
+    def options(self) -> _call_pb2.CallOptions:
+        """What else there is to say of the call."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        inputs: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
+        options: _call_pb2.CallOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "node", b"node", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefetchRequest: _TypeAlias = PrefetchRequest  # noqa: Y015
+
+@_typing.final
+class PrefetchResponse(_message.Message):
+    """What was run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows whose answers are there now, or were there before."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefetchResponse: _TypeAlias = PrefetchResponse  # noqa: Y015

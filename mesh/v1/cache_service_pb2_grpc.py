@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class CacheServiceStub(object):
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
     """
 
     def __init__(self, channel):
@@ -60,10 +64,19 @@ class CacheServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_cache__service__pb2.StatsRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_cache__service__pb2.StatsResponse.FromString,
                 _registered_method=True)
+        self.Prefetch = channel.unary_unary(
+                '/mesh.v1.CacheService/Prefetch',
+                request_serializer=mesh_dot_v1_dot_cache__service__pb2.PrefetchRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_cache__service__pb2.PrefetchResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
     """
 
     def Get(self, request, context):
@@ -101,6 +114,14 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prefetch(self, request, context):
+        """Run a node that has a cache ahead of requests, so that its answers are there when they are asked for. What is there already is
+        not computed again. Where each replica has a cache of its own, each is filled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +150,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_v1_dot_cache__service__pb2.StatsRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_cache__service__pb2.StatsResponse.SerializeToString,
             ),
+            'Prefetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prefetch,
+                    request_deserializer=mesh_dot_v1_dot_cache__service__pb2.PrefetchRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_cache__service__pb2.PrefetchResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mesh.v1.CacheService', rpc_method_handlers)
@@ -138,7 +164,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CacheService(object):
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
     """
 
     @staticmethod
@@ -266,6 +296,33 @@ class CacheService(object):
             '/mesh.v1.CacheService/Stats',
             mesh_dot_v1_dot_cache__service__pb2.StatsRequest.SerializeToString,
             mesh_dot_v1_dot_cache__service__pb2.StatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prefetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.CacheService/Prefetch',
+            mesh_dot_v1_dot_cache__service__pb2.PrefetchRequest.SerializeToString,
+            mesh_dot_v1_dot_cache__service__pb2.PrefetchResponse.FromString,
             options,
             channel_credentials,
             insecure,

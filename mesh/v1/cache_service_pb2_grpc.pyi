@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CacheServiceStub:
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it."""
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -43,10 +48,19 @@ class CacheServiceStub:
     """Forget everything, or everything of one node."""
     Stats: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.StatsRequest, _cache_service_pb2.StatsResponse]
     """How well it does."""
+    Prefetch: _grpc.UnaryUnaryMultiCallable[_cache_service_pb2.PrefetchRequest, _cache_service_pb2.PrefetchResponse]
+    """Run a node that has a cache ahead of requests, so that its answers are there when they are asked for. What is there already is
+    not computed again. Where each replica has a cache of its own, each is filled.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it."""
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Get: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.GetRequest, _cache_service_pb2.GetResponse]  # type: ignore[assignment]
@@ -59,9 +73,18 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Forget everything, or everything of one node."""
     Stats: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.StatsRequest, _cache_service_pb2.StatsResponse]  # type: ignore[assignment]
     """How well it does."""
+    Prefetch: _aio.UnaryUnaryMultiCallable[_cache_service_pb2.PrefetchRequest, _cache_service_pb2.PrefetchResponse]  # type: ignore[assignment]
+    """Run a node that has a cache ahead of requests, so that its answers are there when they are asked for. What is there already is
+    not computed again. Where each replica has a cache of its own, each is filled.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
-    """A node that keeps values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it."""
+    """Values by key, bounded in bytes. A cache that fails is a cache that misses: callers go on without it.
+
+    Two kinds of workers serve it. One with a cache node answers for that node, named by `cache`, in all methods but Prefetch. One with
+    nodes that have a cache layer answers for the topology's caches in Delete, Clear and Stats; a gateway for those of the whole mesh,
+    and it alone in Prefetch.
+    """
 
     @_abc_1.abstractmethod
     def Get(
@@ -102,5 +125,15 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_service_pb2.StatsResponse, _abc.Awaitable[_cache_service_pb2.StatsResponse]]:
         """How well it does."""
+
+    @_abc_1.abstractmethod
+    def Prefetch(
+        self,
+        request: _cache_service_pb2.PrefetchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_service_pb2.PrefetchResponse, _abc.Awaitable[_cache_service_pb2.PrefetchResponse]]:
+        """Run a node that has a cache ahead of requests, so that its answers are there when they are asked for. What is there already is
+        not computed again. Where each replica has a cache of its own, each is filled.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -252,7 +252,7 @@ class NodeDescription(_message.Message):
     name: _builtins.str
     """Its name in the topology."""
     kind: _builtins.str
-    """preprocess, predict or aggregate."""
+    """preprocess, predict, aggregate or cache."""
     uses: _builtins.str
     """The class that implements it, "module:Class"."""
     worker: _builtins.str
@@ -368,6 +368,8 @@ class GraphServiceStatsResponse(_message.Message):
     ARMS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    CACHES_FIELD_NUMBER: _builtins.int
     graph: _builtins.str
     """The whole graph's name; empty where the worker that was asked is no gateway."""
     @_builtins.property
@@ -398,6 +400,14 @@ class GraphServiceStatsResponse(_message.Message):
     def missing(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.MissingStats]:
         """The workers that should have told theirs and did not, within a second or two."""
 
+    @_builtins.property
+    def cached(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.CachedStats]:
+        """Node by node, those with a cache layer."""
+
+    @_builtins.property
+    def caches(self) -> _containers.RepeatedCompositeFieldContainer[_stats_pb2.CacheStats]:
+        """Cache by cache, process by process."""
+
     def __init__(
         self,
         *,
@@ -409,10 +419,12 @@ class GraphServiceStatsResponse(_message.Message):
         arms: _abc.Iterable[_stats_pb2.ArmStats] | None = ...,
         workers: _abc.Iterable[_stats_pb2.WorkerStats] | None = ...,
         missing: _abc.Iterable[_stats_pb2.MissingStats] | None = ...,
+        cached: _abc.Iterable[_stats_pb2.CachedStats] | None = ...,
+        caches: _abc.Iterable[_stats_pb2.CacheStats] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "branches", b"branches", "graph", b"graph", "graphs", b"graphs", "missing", b"missing", "nodes", b"nodes", "shadows", b"shadows", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "branches", b"branches", "cached", b"cached", "caches", b"caches", "graph", b"graph", "graphs", b"graphs", "missing", b"missing", "nodes", b"nodes", "shadows", b"shadows", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

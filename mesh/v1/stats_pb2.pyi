@@ -287,6 +287,147 @@ class ArmStats(_message.Message):
 Global___ArmStats: _TypeAlias = ArmStats  # noqa: Y015
 
 @_typing.final
+class CachedStats(_message.Message):
+    """What became of the rows that a node's cache layer was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    COALESCED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    NEGATIVE_FIELD_NUMBER: _builtins.int
+    REFRESHES_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    RECOMPUTED_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """The node."""
+    cache: _builtins.str
+    """The cache, by its name in the topology."""
+    hits: _builtins.int
+    """Rows that were there."""
+    misses: _builtins.int
+    """Rows that were computed."""
+    coalesced: _builtins.int
+    """Rows that were wanted by several at once, or several times in one batch, and computed once."""
+    stale: _builtins.int
+    """Of the hits, those whose time was over."""
+    negative: _builtins.int
+    """Rows that were known to be refused."""
+    refreshes: _builtins.int
+    """Rows that were computed behind their callers' backs, because what was there was stale."""
+    broken: _builtins.int
+    """Values that were there and could not be used."""
+    recomputed: _builtins.int
+    """Requests whose rows did not fit together, and were computed all."""
+    @_builtins.property
+    def saved(self) -> _duration_pb2.Duration:
+        """What the node would have needed for the rows that it was spared, by its mean time for a row."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        cache: _builtins.str = ...,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        coalesced: _builtins.int = ...,
+        stale: _builtins.int = ...,
+        negative: _builtins.int = ...,
+        refreshes: _builtins.int = ...,
+        broken: _builtins.int = ...,
+        recomputed: _builtins.int = ...,
+        saved: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "cache", b"cache", "coalesced", b"coalesced", "hits", b"hits", "misses", b"misses", "negative", b"negative", "node", b"node", "recomputed", b"recomputed", "refreshes", b"refreshes", "saved", b"saved", "stale", b"stale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CachedStats: _TypeAlias = CachedStats  # noqa: Y015
+
+@_typing.final
+class CacheStats(_message.Message):
+    """One cache in one process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CACHE_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    EXPIRATIONS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    cache: _builtins.str
+    """Its name in the topology: of a cache, or of a cache node."""
+    backend: _builtins.str
+    """Where it keeps things, without passwords."""
+    holder: _builtins.str
+    """The process, as "worker (pid)"."""
+    hits: _builtins.int
+    """Keys that were found."""
+    misses: _builtins.int
+    """Keys that were not."""
+    kept: _builtins.int
+    """Values that were put and kept."""
+    evictions: _builtins.int
+    """Entries dropped to make room."""
+    expirations: _builtins.int
+    """Entries dropped because their time had run out."""
+    failures: _builtins.int
+    """Operations that failed, or were not tried because too many before them had failed."""
+    entries: _builtins.int
+    """Entries it holds; unset where it cannot say."""
+    bytes: _builtins.int
+    """Bytes they take; unset where it cannot say."""
+    max_bytes: _builtins.int
+    """The most bytes they may take; unset where there is no bound that is known."""
+    def __init__(
+        self,
+        *,
+        cache: _builtins.str = ...,
+        backend: _builtins.str = ...,
+        holder: _builtins.str = ...,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        evictions: _builtins.int = ...,
+        expirations: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        entries: _builtins.int | None = ...,
+        bytes: _builtins.int | None = ...,
+        max_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_entries", b"_entries", "_max_bytes", b"_max_bytes", "bytes", b"bytes", "entries", b"entries", "max_bytes", b"max_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_entries", b"_entries", "_max_bytes", b"_max_bytes", "backend", b"backend", "bytes", b"bytes", "cache", b"cache", "entries", b"entries", "evictions", b"evictions", "expirations", b"expirations", "failures", b"failures", "hits", b"hits", "holder", b"holder", "kept", b"kept", "max_bytes", b"max_bytes", "misses", b"misses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes: _TypeAlias = _typing.Literal["bytes"]  # noqa: Y015
+    _WhichOneofArgType__bytes: _TypeAlias = _typing.Literal["_bytes", b"_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__entries: _TypeAlias = _typing.Literal["entries"]  # noqa: Y015
+    _WhichOneofArgType__entries: _TypeAlias = _typing.Literal["_entries", b"_entries"]  # noqa: Y015
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes) -> _WhichOneofReturnType__bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entries) -> _WhichOneofReturnType__entries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+
+Global___CacheStats: _TypeAlias = CacheStats  # noqa: Y015
+
+@_typing.final
 class GraphStats(_message.Message):
     """A part of a graph that a worker runs as one, or the whole graph at its gateway."""
 
