@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 from mesh.context import Context, NodeTiming
 from mesh.errors import NodeFailed, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
-from mesh.layers import LAYERS, OF_CALLERS
+from mesh.layers import LAYERS, OF_CALLERS, Cache
 from mesh.node import KINDS, Aggregate, Node
+from mesh.node import Cache as CacheNode
+from mesh.runtime.keeping import keeping
 from mesh.runtime.statistics import NodeCounter
 from mesh.signature import InputCheck, TensorSpec
 from mesh.tensors import Array, Tensors
@@ -22,7 +24,10 @@ from mesh.topology.declared import joined
 from mesh.topology.graph import Graph, GraphNode, LayerSettings
 from mesh.topology.resolve import arguments_of, construct, import_class
 
-__all__ = ["build_node", "layers_of", "of_caller"]
+__all__ = ["Bind", "build_node", "layers_of", "of_caller"]
+
+Bind = Callable[[GraphNode, Cache], Layer]
+"""Gives a node's cache layer its cache."""
 
 
 async def build_node(
@@ -32,6 +37,7 @@ async def build_node(
     lifetime: AsyncExitStack,
     counter: NodeCounter | None = None,
     layers: Sequence[LayerSettings] | None = None,
+    bind: Bind | None = None,
 ) -> Handler[Any]:
     """Build, load and wrap one node.
 
@@ -42,6 +48,7 @@ async def build_node(
         lifetime: Unloads it.
         counter: Told of what it is asked.
         layers: What wraps it here, outermost first; all of its layers if not said.
+        bind: Gives it its cache, where it has one.
 
     Raises:
         SetupError: The node cannot be built or loaded here, or its model is not the one that was checked.
@@ -62,12 +69,16 @@ async def build_node(
         raise
     except Exception as error:
         raise SetupError(f"node {spec.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    if isinstance(node, CacheNode):
+        return keeping(node, spec.name, graph.limits.max_message_bytes)
     counter = counter or NodeCounter()
     layers = spec.layers if layers is None else layers
     counter.layered = bool(layers)
     handler = _checked(node, spec, worker, counter)
     if spec.kind != "aggregate":
-        handler = _observed(stack(handler, *layers_of(layers)), spec, layered=counter.layered)
+        handler = _observed(
+            stack(handler, *_bound(layers_of(layers), spec, bind)), spec, worker, layered=counter.layered
+        )
     return counter.calls.around(handler)
 
 
@@ -79,6 +90,10 @@ def of_caller(layers: Sequence[LayerSettings]) -> int:
 def layers_of(settings: Sequence[LayerSettings]) -> list[Layer]:
     """The layers that a node's settings stand for, outermost first."""
     return [LAYERS[one.name].model_validate(one.settings, context={"from_file": True}) for one in settings]
+
+
+def _bound(layers: Sequence[Layer], spec: GraphNode, bind: Bind | None) -> list[Layer]:
+    return [bind(spec, layer) if isinstance(layer, Cache) and bind is not None else layer for layer in layers]
 
 
 def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> Handler[Any]:
@@ -145,7 +160,7 @@ def _check_sources(sources: Array | None, rows: int) -> int:
     return len(sources)
 
 
-def _observed(handler: Handler[Tensors], spec: GraphNode, *, layered: bool) -> Handler[Tensors]:
+def _observed(handler: Handler[Tensors], spec: GraphNode, worker: str, *, layered: bool) -> Handler[Tensors]:
     """What the node itself does not account for was spent waiting in its layers."""
     if not layered:
         return handler
@@ -163,6 +178,10 @@ def _observed(handler: Handler[Tensors], spec: GraphNode, *, layered: bool) -> H
             queue_s = max(0.0, elapsed_s - compute_s)
             whole = replace(own[0], rows=answer.rows, compute_s=compute_s, queue_s=queue_s)
             context.timings.append(whole)
+        else:
+            # Answered by its cache, or by what somebody else had computed.
+            waited = NodeTiming(node=spec.name, worker=worker, pid=os.getpid(), rows=answer.rows, queue_s=elapsed_s)
+            context.timings.append(waited)
         return answer
 
     return call

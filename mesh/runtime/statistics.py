@@ -113,7 +113,7 @@ def _code(error: BaseException, context: Context) -> str:
 class NodeCounter:
     """One node: its requests, and the batches that its layers make of them."""
 
-    __slots__ = ("_batch_rows", "_batch_s", "_compute_s", "calls", "layered", "link", "rows_skipped")
+    __slots__ = ("_batch_rows", "_batch_s", "_compute_s", "_rows_run", "calls", "layered", "link", "rows_skipped")
 
     def __init__(self) -> None:
         self.calls = CallCounter()
@@ -125,6 +125,7 @@ class NodeCounter:
         """Rows that did not meet its condition."""
         self._batch_rows = [0] * (_LAST + 1)
         self._compute_s = 0.0
+        self._rows_run = 0
         self._batch_s = 0.0
         """Times of batches, times their rows."""
 
@@ -132,7 +133,13 @@ class NodeCounter:
         """The node itself took so long for one batch, whatever came of it."""
         self._batch_rows[min((rows - 1).bit_length(), _LAST) if rows else 0] += 1
         self._compute_s += seconds
+        self._rows_run += rows
         self._batch_s += rows * seconds
+
+    @property
+    def row_s(self) -> float:
+        """What the node itself took for a row, in the mean; zero where it was never run."""
+        return self._compute_s / self._rows_run if self._rows_run else 0.0
 
     def told(self, node: str) -> NodeStatistics:
         """What it comes to."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mesh.errors import RequestError
+from mesh.runtime.caching import WorkerCaches
 from mesh.runtime.statistics import CallCounter, WorkerCounters
 from mesh.topology.placement import Partition, Plan
 from mesh.transports import Link
@@ -26,14 +27,22 @@ class Telling:
         counters: What this process counts.
         links: By worker, a link to each of its replicas. Empty where this is no gateway.
         gateway: Whether this is one.
+        caches: The caches of this process.
     """
 
     def __init__(
-        self, plan: Plan, counters: WorkerCounters, links: Mapping[str, Sequence[Link]], *, gateway: bool
+        self,
+        plan: Plan,
+        counters: WorkerCounters,
+        links: Mapping[str, Sequence[Link]],
+        *,
+        gateway: bool,
+        caches: WorkerCaches | None = None,
     ) -> None:
         self._plan = plan
         self._counters = counters
         self._links = links
+        self._caches = caches
         self._gateway = gateway
         self._order = {node.name: index for index, node in enumerate(plan.graph.nodes)}
         self._asking: asyncio.Task[Statistics] | None = None
@@ -41,7 +50,7 @@ class Telling:
     async def __call__(self, own: bool) -> Statistics:
         """What this process has counted, and, unless only its `own` is wanted, what those have that it asks."""
         if own or not self._gateway:
-            return self._own()
+            return await self._own()
         # However many ask at once, the workers are asked once.
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._everybody())
@@ -53,8 +62,12 @@ class Telling:
             self._asking.cancel()
             await asyncio.wait((self._asking,))
 
-    def _own(self) -> Statistics:
-        return self._counters.told(self._plan.graph.name if self._gateway else "")
+    async def _own(self) -> Statistics:
+        told = self._counters.told(self._plan.graph.name if self._gateway else "")
+        if self._caches is None:
+            return told
+        cached = self._caches.cached(lambda node: self._counters.node(node).row_s)
+        return replace(told, cached=cached, caches=await self._caches.told())
 
     async def _everybody(self) -> Statistics:
         asked = [
@@ -64,7 +77,7 @@ class Telling:
         ]
         others = together(await asyncio.gather(*asked))
         wire_s = self._wire_s(others)
-        told = together([self._own(), replace(others, nodes=tuple(map(self._once, others.nodes)))])
+        told = together([await self._own(), replace(others, nodes=tuple(map(self._once, others.nodes)))])
         nodes = [replace(node, wire_s=wire_s.get(node.node, 0.0)) for node in told.nodes]
         place = self._place
         return replace(
@@ -72,6 +85,8 @@ class Telling:
             nodes=tuple(sorted(nodes, key=lambda node: place(node.node))),
             branches=tuple(sorted(told.branches, key=lambda one: place(one.node))),
             arms=tuple(sorted(told.arms, key=lambda one: (one.split, place(one.node)))),
+            cached=tuple(sorted(told.cached, key=lambda one: place(one.node))),
+            caches=tuple(sorted(told.caches, key=lambda one: (one.cache, one.holder))),
         )
 
     def _once(self, node: NodeStatistics) -> NodeStatistics:

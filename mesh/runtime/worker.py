@@ -11,8 +11,10 @@ from mesh.errors import PlacementError
 from mesh.handler import Handler, Layer, stack
 from mesh.runtime.balance import balanced
 from mesh.runtime.build import build_node, layers_of, of_caller
+from mesh.runtime.caching import WorkerCaches
 from mesh.runtime.executor import Executor, Piece
 from mesh.runtime.making import StepMaking, piece_step, rows_named
+from mesh.runtime.mesh_caches import MeshCaches
 from mesh.runtime.shadowing import Shadow
 from mesh.runtime.statistics import CountedGraph, WorkerCounters
 from mesh.runtime.steps import Step
@@ -21,7 +23,7 @@ from mesh.tensors import Tensors
 from mesh.topology.graph import Graph, GraphNode
 from mesh.topology.placement import Partition, Plan
 from mesh.transports import Endpoint, Limits, Link, Listener, Transport
-from mesh.transports.contract import GRAPH, Description, NodeDescription
+from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, NodeDescription
 
 __all__ = ["Transports", "Worker", "limits_of"]
 
@@ -47,7 +49,8 @@ class Worker:
         plan: The whole plan.
         name: Which of its workers this is.
         listen: Addresses to listen at.
-        dial: Worker -> the addresses of its replicas. Only the gateway dials.
+        dial: Worker -> the addresses of its replicas. The gateway dials all; others only those with a cache node that
+            they keep things in, when they first do.
         transports: By scheme.
         grace_s: Most seconds that calls in flight are given when leaving.
     """
@@ -73,6 +76,7 @@ class Worker:
         self._counters = WorkerCounters(name)
         self._steps = StepMaking(plan.graph, self._counters)
         self._links: dict[str, list[Link]] = {}
+        self._caches = WorkerCaches(plan.graph, name, self._reach)
         self._lifetime = AsyncExitStack()
         self._nodes: dict[str, Handler[Any]] = {}
         self.listeners: list[Listener] = []
@@ -103,7 +107,13 @@ class Worker:
             node = self._graph.node(name)
             counter = self._counters.node(name)
             layers = node.layers[of_caller(node.layers) :] if name in alone else node.layers
-            self._nodes[name] = await build_node(self._graph, node, self._worker.name, self._lifetime, counter, layers)
+            self._nodes[name] = await build_node(
+                self._graph, node, self._worker.name, self._lifetime, counter, layers, self._caches.bound
+            )
+            if node.kind == CACHE:
+                self._caches.stores[name] = self._nodes[name]
+        self._lifetime.push_async_callback(self._caches.close)
+        await self._caches.probe()
         endpoints = [self._node_endpoint(self._graph.node(name)) for name in self._worker.nodes]
         endpoints += [
             Endpoint(kind=GRAPH, name=partition.name, handler=self._piece(partition))
@@ -118,7 +128,9 @@ class Worker:
             endpoints.append(
                 Endpoint(kind=GRAPH, name=self._graph.name, handler=handler, description=description, front=True)
             )
-        tell = Telling(self._plan, self._counters, self._links, gateway=gateway)
+        if self._graph.caches:
+            endpoints.append(Endpoint(kind=CACHE, name=CACHES, handler=self._control(gateway), front=True))
+        tell = Telling(self._plan, self._counters, self._links, gateway=gateway, caches=self._caches)
         self._lifetime.push_async_callback(tell.close)
         # Before the first: when the second cannot listen, the first must not stay open.
         self._lifetime.push_async_callback(self._drain)
@@ -168,6 +180,10 @@ class Worker:
                 steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
             else:
                 steps.append(self._remote(partition))
+        for worker in self._plan.workers:
+            # Such as hold nothing but a cache node: asked for what they have counted, and to forget.
+            if worker.name not in links and worker.name != self._worker.name:
+                links[worker.name] = await self._dial_all(worker.name)
         self._counters.shadows = tuple(shadows)
         for shadow in shadows:
             self._lifetime.push_async_callback(shadow.close)
@@ -181,6 +197,21 @@ class Worker:
             self._lifetime.push_async_callback(link.close)
             links.append(link)
         return links
+
+    async def _reach(self, node: str) -> Handler[Any]:
+        """A cache node, here or wherever it runs: dialled when something is first kept in it."""
+        if node in self._nodes:
+            return self._nodes[node]
+        home = next(worker.name for worker in self._plan.workers if node in worker.nodes)
+        if home not in self._links:
+            # No other call comes in between: dialling does not wait.
+            self._links[home] = await self._dial_all(home)
+        return self._links[home][0].handler(CACHE, node)
+
+    def _control(self, gateway: bool) -> Handler[Any]:
+        """Who answers for caches: those of this worker, at the gateway those of the mesh."""
+        made: Any = MeshCaches(self._plan, self._caches, self._nodes, self._links) if gateway else self._caches
+        return made
 
     def _remote(self, partition: Partition) -> Step:
         handler = self._dialled(partition)

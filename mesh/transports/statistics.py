@@ -16,6 +16,8 @@ __all__ = [
     "BUCKETS",
     "ArmStatistics",
     "BranchStatistics",
+    "CacheStatistics",
+    "CachedStatistics",
     "GraphStatistics",
     "MissingWorker",
     "NodeStatistics",
@@ -110,6 +112,58 @@ class ArmStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CachedStatistics:
+    """What became of the rows that a node's cache layer was asked for."""
+
+    node: str
+    cache: str
+    """By its name in the topology."""
+    hits: int = 0
+    misses: int = 0
+    """Rows that were computed."""
+    coalesced: int = 0
+    """Rows that were wanted by several at once, or several times in a batch, and computed once."""
+    stale: int = 0
+    """Of the hits, those whose time was over."""
+    negative: int = 0
+    """Rows that were known to be refused."""
+    refreshes: int = 0
+    """Rows that were computed behind callers' backs."""
+    broken: int = 0
+    """Values that were there and could not be used."""
+    recomputed: int = 0
+    """Requests whose rows did not fit together."""
+    saved_s: float = 0.0
+    """What the node would have needed for the rows that it was spared, by its mean time for a row."""
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of the rows that the node was spared; None where there were none."""
+        spared = self.hits + self.coalesced + self.negative
+        return spared / (spared + self.misses) if spared + self.misses else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStatistics:
+    """One cache in one process."""
+
+    cache: str
+    """Its name in the topology: of a cache, or of a cache node."""
+    backend: str
+    holder: str
+    """The process, as `worker (pid)`."""
+    hits: int = 0
+    misses: int = 0
+    kept: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    failures: int = 0
+    entries: int | None = None
+    nbytes: int | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GraphStatistics:
     """A graph at its gateway, or a part of one that a worker runs as one."""
 
@@ -165,12 +219,22 @@ class Statistics:
     arms: tuple[ArmStatistics, ...] = ()
     workers: tuple[WorkerTold, ...] = ()
     missing: tuple[MissingWorker, ...] = ()
+    cached: tuple[CachedStatistics, ...] = ()
+    caches: tuple[CacheStatistics, ...] = ()
 
 
 Tell = Callable[[bool], Awaitable[Statistics]]
 """Tells what was counted: by this process alone where it is given True, else, at a gateway, by the whole mesh."""
 
-Counted = TypeVar("Counted", NodeStatistics, BranchStatistics, ShadowStatistics, ArmStatistics, GraphStatistics)
+Counted = TypeVar(
+    "Counted",
+    NodeStatistics,
+    BranchStatistics,
+    ShadowStatistics,
+    ArmStatistics,
+    GraphStatistics,
+    CachedStatistics,
+)
 
 
 def together(told: Iterable[Statistics]) -> Statistics:
@@ -185,6 +249,8 @@ def together(told: Iterable[Statistics]) -> Statistics:
         arms=_added(found for one in every for found in one.arms),
         workers=tuple(found for one in every for found in one.workers),
         missing=tuple(found for one in every for found in one.missing),
+        cached=_added(found for one in every for found in one.cached),
+        caches=tuple(found for one in every for found in one.caches),
     )
 
 

@@ -9,6 +9,8 @@ from mesh.transports.statistics import (
     BUCKETS,
     ArmStatistics,
     BranchStatistics,
+    CachedStatistics,
+    CacheStatistics,
     GraphStatistics,
     MissingWorker,
     NodeStatistics,
@@ -49,6 +51,8 @@ def encode_statistics(told: Statistics) -> graph_service_pb2.GraphServiceStatsRe
             stats_pb2.MissingStats(worker=one.worker, replica=one.replica, error=encode_error(one.error))
             for one in told.missing
         ),
+        cached=map(_encode_cached, told.cached),
+        caches=map(_encode_cache, told.caches),
     )
 
 
@@ -73,6 +77,8 @@ def decode_statistics(message: graph_service_pb2.GraphServiceStatsResponse) -> S
         arms=tuple(ArmStatistics(split=one.split, node=one.node, rows=one.rows) for one in message.arms),
         workers=tuple(WorkerTold(one.worker, one.pid, seconds(one.counting)) for one in message.workers),
         missing=tuple(MissingWorker(one.worker, one.replica, decode_error(one.error)) for one in message.missing),
+        cached=tuple(map(_decode_cached, message.cached)),
+        caches=tuple(map(_decode_cache, message.caches)),
     )
 
 
@@ -160,6 +166,72 @@ def _decode_branch(message: stats_pb2.BranchStats) -> BranchStatistics:
         without_rows=message.without_rows,
         behind_s=seconds(message.behind),
         max_behind_s=seconds(message.max_behind),
+    )
+
+
+def _encode_cached(told: CachedStatistics) -> stats_pb2.CachedStats:
+    return stats_pb2.CachedStats(
+        node=told.node,
+        cache=told.cache,
+        hits=told.hits,
+        misses=told.misses,
+        coalesced=told.coalesced,
+        stale=told.stale,
+        negative=told.negative,
+        refreshes=told.refreshes,
+        broken=told.broken,
+        recomputed=told.recomputed,
+        saved=duration(told.saved_s),
+    )
+
+
+def _decode_cached(message: stats_pb2.CachedStats) -> CachedStatistics:
+    return CachedStatistics(
+        node=message.node,
+        cache=message.cache,
+        hits=message.hits,
+        misses=message.misses,
+        coalesced=message.coalesced,
+        stale=message.stale,
+        negative=message.negative,
+        refreshes=message.refreshes,
+        broken=message.broken,
+        recomputed=message.recomputed,
+        saved_s=seconds(message.saved),
+    )
+
+
+def _encode_cache(told: CacheStatistics) -> stats_pb2.CacheStats:
+    return stats_pb2.CacheStats(
+        cache=told.cache,
+        backend=told.backend,
+        holder=told.holder,
+        hits=told.hits,
+        misses=told.misses,
+        kept=told.kept,
+        evictions=told.evictions,
+        expirations=told.expirations,
+        failures=told.failures,
+        entries=told.entries,
+        bytes=told.nbytes,
+        max_bytes=told.max_bytes,
+    )
+
+
+def _decode_cache(message: stats_pb2.CacheStats) -> CacheStatistics:
+    return CacheStatistics(
+        cache=message.cache,
+        backend=message.backend,
+        holder=message.holder,
+        hits=message.hits,
+        misses=message.misses,
+        kept=message.kept,
+        evictions=message.evictions,
+        expirations=message.expirations,
+        failures=message.failures,
+        entries=message.entries if message.HasField("entries") else None,
+        nbytes=message.bytes if message.HasField("bytes") else None,
+        max_bytes=message.max_bytes if message.HasField("max_bytes") else None,
     )
 
 
