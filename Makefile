@@ -48,8 +48,10 @@ fetch: models/fetched/.ready
 demo: setup fetch
 	@$(PY) scripts/demo.py
 
+# Every test over the wire, then those that start processes over grpcio: the other engine, and both together.
 test: setup fetch
 	$(BIN)/pytest
+	$(BIN)/pytest --engine grpcio tests/e2e
 
 check: lint types contracts buf protos-check test
 

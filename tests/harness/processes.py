@@ -33,9 +33,10 @@ class MeshUp:
     Args:
         arguments: Of the command. The gateway listens where the system chooses, unless they say otherwise.
         folder: Its folder for temporary files: sockets, launch files.
+        engine: What speaks gRPC in it, unless the arguments say; the file's own where left empty.
     """
 
-    def __init__(self, *arguments: str, folder: Path) -> None:
+    def __init__(self, *arguments: str, folder: Path, engine: str = "") -> None:
         self.folder = folder
         self.lines: list[str] = []
         """What it said so far."""
@@ -43,6 +44,8 @@ class MeshUp:
         self._heard = threading.Condition()
         self._silent = False
         listen = () if "--listen" in arguments else ("--listen", "grpc://127.0.0.1:0")
+        if engine and "--engine" not in arguments:
+            arguments = (*arguments, "--engine", engine)
         self.process = subprocess.Popen(
             [MESH, "up", *arguments, *listen],
             cwd=ROOT,
@@ -135,14 +138,14 @@ StartMesh = Callable[..., MeshUp]
 
 
 @contextmanager
-def mesh_processes() -> Generator[StartMesh]:
-    """A way to start meshes that are all ended in the end."""
+def mesh_processes(engine: str = "") -> Generator[StartMesh]:
+    """A way to start meshes, over an engine unless they say which, that are all ended in the end."""
     with ExitStack() as lifetime:
 
         def start(*arguments: str) -> MeshUp:
             # Short, because a socket's path may not be long.
             folder = lifetime.enter_context(TemporaryDirectory(prefix="mt-", dir="/tmp"))
-            started = MeshUp(*arguments, folder=Path(folder))
+            started = MeshUp(*arguments, folder=Path(folder), engine=engine)
             lifetime.callback(started.close)
             return started
 
