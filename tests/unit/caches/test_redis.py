@@ -18,6 +18,7 @@ from mesh.caches.redis import RedisBackend
 from mesh.errors import SetupError, Unavailable
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock, settle
+from tests.harness.processes import wait_until
 from tests.harness.valkey import Valkey, valkey
 
 KEYS = [bytes([number]) * 16 for number in range(64)]
@@ -146,6 +147,7 @@ async def test_a_paused_server_costs_its_timeout_and_late_replies_are_nobodys(ow
     clock = ManualClock()
     async with opened(own, timeout_s=0.1, clock=clock) as cache:
         assert await cache.put_many("node", ENTRIES) == 64
+        assert clock.planned == 0
         own.pause()
         lookup = asyncio.create_task(cache.get_many("node", KEYS[:2]))
         await clock.advance(0.09)
@@ -242,10 +244,14 @@ class Rubbish:
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
         self.connections = 0
+        self.asked = b""
+        self.heard = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        while await reader.read(65536):
+        while asked := await reader.read(65536):
+            self.asked += asked
+            self.heard.set()
             writer.write(self.answer)
         writer.close()
 
@@ -283,6 +289,45 @@ async def test_rubbish_is_misses_and_the_connection_is_not_used_again(answer: by
         assert rubbish.connections == 3
         assert counts(await cache.read_stats())[:2] == (0, 8)
         assert (await cache.read_stats()).skipped == 1
+
+
+async def test_a_connection_on_which_nothing_comes_is_given_up() -> None:
+    clock = ManualClock()
+    async with listening(b"") as (silent, url), opened(url, timeout_s=0.1, clock=clock) as cache:
+        for connections_made in (1, 1, 1, 2):
+            lookup = asyncio.create_task(cache.get_many("node", KEYS[:1]))
+            await silent.heard.wait()
+            silent.heard.clear()
+            await clock.advance(0.1)
+            assert (await lookup).values == [None]
+            assert silent.connections == connections_made
+            await clock.advance(1.0)
+
+
+@pytest.mark.parametrize("left_ms", [-2, 0])
+async def test_a_value_whose_time_nobody_knows_is_a_miss_where_times_are_asked_for(left_ms: int) -> None:
+    async with listening(b":%d\r\n*1\r\n$1\r\nx\r\n" % left_ms) as (_, url), opened(url) as cache:
+        found = await cache.get_many("node", KEYS[:1], with_ttl=True)
+        assert (found.values, found.ttls_s) == ([None], [None])
+
+
+async def test_keys_of_others_are_not_deleted_whatever_the_server_says() -> None:
+    async with listening(b"*2\r\n$1\r\n0\r\n*1\r\n$5\r\nother\r\n") as (rubbish, url), opened(url) as cache:
+        assert await cache.forget("node") == 0
+        assert b"SCAN" in rubbish.asked
+        assert b"UNLINK" not in rubbish.asked
+
+
+async def test_closing_at_any_moment_leaves_no_connection(server: Valkey) -> None:
+    before = connections(server)
+    for turns in range(12):
+        cache = RedisBackend(parse_redis(server.url), timeout_s=30.0)
+        lookup = asyncio.create_task(cache.get_many("node", KEYS[:1]))
+        await settle(turns)
+        await cache.close()
+        assert (await lookup).values == [None]
+        await settle()
+        wait_until(lambda: connections(server) == before, f"closed after {turns} turns, it is connected still")
 
 
 async def test_a_reply_in_any_pieces_is_a_reply(server: Valkey) -> None:

@@ -128,6 +128,15 @@ async def test_deleting_asks_every_tier_and_tells_when_one_did_not_answer() -> N
         assert (await low.get_many("n", KEYS[:1])).values == [None]
 
 
+async def test_what_a_tier_gave_stays_as_it_was() -> None:
+    bad, low = Failing(), MemoryBackend()
+    bad.answer = Found([None, b"mine"], [None, None])
+    await low.put_many("n", [Entry(KEYS[0], b"value")])
+    found = await TieredBackend([bad, low]).get_many("n", KEYS[:2], with_ttl=True)
+    assert found.values == [b"value", b"mine"]
+    assert bad.answer == Found([None, b"mine"], [None, None])
+
+
 @pytest.mark.parametrize("everything", [False, True])
 async def test_what_is_deleted_while_it_is_looked_up_does_not_come_back(everything: bool) -> None:
     top, low = MemoryBackend(), Held()

@@ -165,6 +165,21 @@ def test_an_impossible_shape_is_a_miss() -> None:
     assert read_layout(huge, 0) is None
 
 
+@pytest.mark.parametrize(("place", "byte"), [(2, 2), (3, 1)])
+def test_marks_that_nobody_sets_are_a_miss(place: int, byte: int) -> None:
+    content = bytearray(VALUES[0][:-8])
+    content[place] = byte
+    assert nothing(read_rows(KEYS[:1], [sealed(bytes(content))]), 1)
+
+
+def test_several_rows_for_one_without_sources_are_a_miss() -> None:
+    (value,) = encode_rows(KEYS[:1], Tensors({"x": np.zeros((2, 3))}, sources=[0, 0]))
+    assert read_rows(KEYS[:1], [value]).rows == [0]
+    content = bytearray(value[:-8])
+    content[2] = 0
+    assert nothing(read_rows(KEYS[:1], [sealed(bytes(content))]), 1)
+
+
 def test_errors_come_back_equal() -> None:
     error = InvalidInput("no such word: ‽", node="reads", tensor="x")
     values = [VALUES[0], encode_error(KEYS[1], error)]
