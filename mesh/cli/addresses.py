@@ -13,7 +13,7 @@ from mesh.errors import PlacementError
 from mesh.topology import Plan, Worker
 from mesh.transports.grpc import target_of
 
-__all__ = ["Addresses", "addresses_of", "check_free"]
+__all__ = ["Addresses", "addresses_of", "check_free", "socket_address"]
 
 Addresses = dict[str, tuple[str, ...]]
 """Worker -> an address a replica."""
@@ -42,14 +42,19 @@ def addresses_of(plan: Plan, chosen: Sequence[Worker], folder: Path, front: str)
                 text = f"worker {worker.name} has no address in placement {plan.placement}"
                 raise PlacementError(f"{text}: it has to be launched together with the gateway, {plan.gateway.name}")
             found[worker.name] = tuple(
-                _socket(folder / f"{worker.name}-{replica}.sock") for replica in range(worker.replicas)
+                socket_address(folder / f"{worker.name}-{replica}.sock") for replica in range(worker.replicas)
             )
         else:
             found[worker.name] = tuple(_following(address, replica) for replica in range(worker.replicas))
     return found
 
 
-def _socket(path: Path) -> str:
+def socket_address(path: Path) -> str:
+    """The address of a unix socket.
+
+    Raises:
+        PlacementError: Its path is longer than some systems take.
+    """
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         text = f"{path} is longer than the {LONGEST_SOCKET_PATH} bytes of a socket's path"
         raise PlacementError(f"{text}: set TMPDIR to a folder with a shorter name")

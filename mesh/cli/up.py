@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesh.cli.addresses import addresses_of, check_free
+from mesh.cli.addresses import addresses_of, check_free, socket_address
 from mesh.cli.terminal import duration
 from mesh.errors import PlacementError
 from mesh.layers import LAYERS
@@ -119,6 +119,8 @@ def plan_launches(
     if listen and gateway not in chosen:
         raise PlacementError(f"--listen is for the gateway {gateway.name}, which is not launched here")
     addresses = addresses_of(plan, chosen, folder, listen or gateway.address or DEFAULT_LISTEN)
+    inner = _inner_door(plan, folder) if gateway in chosen else None
+    dial = {**addresses, gateway.name: (inner,)} if inner else addresses
     launched: list[Launched] = []
     for worker in sorted(chosen, key=lambda worker: worker is gateway):
         after = tuple(one.process.name for one in launched) if worker is gateway else ()
@@ -127,8 +129,8 @@ def plan_launches(
             launch = Launch(
                 plan=plan,
                 worker=worker.name,
-                listen=(address,),
-                dial=addresses,
+                listen=(address, inner) if inner and worker is gateway else (address,),
+                dial=dial,
                 folder=str(file_folder),
                 ready_file=str(folder / f"{name}.ready"),
                 grace_s=grace_s,
@@ -141,6 +143,18 @@ def plan_launches(
             ready_file = Path(launch.ready_file)
             launched.append(Launched(process=process, worker=worker.name, listen=address, ready_file=ready_file))
     return launched
+
+
+def _inner_door(plan: Plan, folder: Path) -> str | None:
+    """Where the gateway listens for workers that keep things in a cache node of its own; None where none does.
+
+    Its other address may be one that the system chooses, or that this host does not reach.
+    """
+    graph, inside = plan.graph, set(plan.gateway.nodes)
+    for node in graph.nodes:
+        if node.cache and node.name not in inside and inside.intersection(graph.cache(node.cache).nodes):
+            return socket_address(folder / f"{plan.gateway.name}-inner.sock")
+    return None
 
 
 async def _supervise(plan: Plan, launched: Sequence[Launched], grace_s: float) -> int:
@@ -165,7 +179,7 @@ async def _supervise(plan: Plan, launched: Sequence[Launched], grace_s: float) -
         # What the mesh as a whole does stands there with its name already.
         print(f"mesh: {told}" if told.name else told, file=sys.stderr, flush=True)
         if told.state is State.READY and told.name in fronts:
-            where = ready_files[told.name].read_text().strip()
+            where = ready_files[told.name].read_text().splitlines()[0]
             print(f"mesh: {plan.graph.name} ({plan.placement}) answers at {where}", file=sys.stderr, flush=True)
 
     policy = Policy(drain_grace_s=grace_s + 2.0)
