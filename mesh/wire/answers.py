@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import grpc
 
 from mesh.wire.fields import Field
+from mesh.wire.frames import AnswerForm
 from mesh.wire.headers import encode_block
 from mesh.wire.metadata import encode_metadata, encode_status
 
-__all__ = ["HEAD", "OK_TRAILERS", "head_block", "refusal_block", "trailers_block"]
+__all__ = ["HEAD", "OK", "OK_TRAILERS", "head_block", "refusal_block", "trailers_block"]
 
 HEAD_FIELDS: tuple[Field, ...] = (
     (b":status", b"200"),
@@ -19,6 +20,8 @@ HEAD_FIELDS: tuple[Field, ...] = (
 )
 HEAD = encode_block(HEAD_FIELDS)
 OK_TRAILERS = encode_block(encode_status(grpc.StatusCode.OK, ""))
+OK = AnswerForm(HEAD, OK_TRAILERS)
+"""An answer of which there is nothing to say beside its message."""
 
 
 def head_block(initial: Sequence[Field], *, compress: bool) -> bytes:

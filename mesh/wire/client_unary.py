@@ -12,7 +12,8 @@ from mesh.wire.client_call import CANCELLED, ClientCall
 from mesh.wire.client_method import Method
 from mesh.wire.client_outcome import metadata_of
 from mesh.wire.client_requests import RequestWriter
-from mesh.wire.messages import PREFIX_SIZE, MessageError, MessageReader
+from mesh.wire.frames import PREFIX_SIZE
+from mesh.wire.messages import MessageError, MessageReader
 from mesh.wire.responses import Status
 
 __all__ = ["StreamUnaryCall", "UnaryUnaryCall"]

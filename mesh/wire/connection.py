@@ -10,6 +10,7 @@ it.
 
     connection   what is sent, and the surface of all
     receiving    bytes to frames
+    joining      calls that come whole, in one step
     exchange     DATA, HEADERS, CONTINUATION: what calls are made of
     control      every other frame
     state        what they share; how streams come and go
@@ -32,8 +33,9 @@ from mesh.wire.streams import BODY, ENDED, HEAD, Buffer, Stream
 
 __all__ = ["Connection"]
 
-PIECES_OF_AN_ANSWER: Final = 5
-"""What an answer in one piece earns its peer beside that piece (see `Budget`): it is worth the six it is made of."""
+PIECES_OF_AN_ANSWER: Final = 3
+"""What an answer earns its peer beside the pieces in which it is put out (see `Budget`): it is worth six, as if every
+frame had been sent by itself."""
 
 
 class Connection:
@@ -44,6 +46,8 @@ class Connection:
     Args:
         client: Which side.
         limits: What the peer may ask of us.
+        joins: Whether a request or response of gRPC that comes whole in one read is told of in one event
+            (RequestReceived, ResponseReceived) and not in two or three.
         clock: Seconds that never go back. Asked only of a peer that sends much that brings nothing forward (`Budget`).
     """
 
@@ -52,12 +56,13 @@ class Connection:
         *,
         client: bool,
         limits: WireLimits | None = None,
+        joins: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
         self.limits = limits or WireLimits()
         self._state = state = State(client=client, limits=self.limits, clock=clock)
-        self._receiver = Receiver(state)
+        self._receiver = Receiver(state, joins=joins)
         self.peer = state.peer
         """What the peer said that it takes."""
         self.streams = state.streams
@@ -276,35 +281,33 @@ class Connection:
         self.sender.trailers(stream, block)
         self._sent_end(stream)
 
-    def send_answer(self, stream_id: int, head: bytes, data: bytes, trailers: bytes) -> bool:
-        """A whole answer (head, data, trailers) at once, where nothing waits and all of it fits: the common case.
+    def send_answer(self, stream_id: int, form: frames.AnswerForm, message: bytes) -> bool:
+        """A whole answer to a request that is whole, where nothing waits and all of it fits: the common case.
 
         Returns:
             Whether it was sent; if not, nothing was, and it has to be sent piece by piece.
         """
         stream = self.streams.get(stream_id)
         sender = self.sender
-        size = len(data)
+        size = len(message) + frames.PREFIX_SIZE
         longest = self.peer.max_frame
         if (
             stream is None
             or stream.sending != HEAD
+            or stream.receiving != ENDED
             or sender.first_block
             or size > sender.window
             or size > stream.send_window
             or size > sender.room
             or size > longest
-            or len(head) > longest
-            or len(trailers) > longest
+            or form.longest > longest
         ):
             return False
         sender.window -= size
         sender.room -= size
-        self._out.append(frames.answer(stream_id, head, data, trailers))
+        self._out.extend(form.pieces(stream_id, message))
         self._state.budget.earned += PIECES_OF_AN_ANSWER
-        stream.sending = ENDED
-        if stream.receiving == ENDED:
-            self._state.close(stream_id)
+        self._state.close(stream_id)
         return True
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 
 from mesh.wire.messages import MessageError
-from mesh.wire.server_call import Aborted, ServerCall
+from mesh.wire.server_call import ServerCall
 from mesh.wire.stepping import StepTask
 
-__all__ = ["ready_to_start", "start"]
+__all__ = ["answer_at_once", "ready_to_start", "start"]
 
 log = logging.getLogger("mesh.wire")
 
@@ -33,6 +33,28 @@ def start(call: ServerCall) -> None:
         call.arm()
 
 
+def answer_at_once(call: ServerCall, raw: bytes) -> bool:
+    """`start` where the handler takes one request, which is there, and gives one response. Whether it did not wait."""
+    task = call.task = StepTask(_serve_one(call, raw), call.protocol.loop)
+    return task.start()
+
+
+async def _serve_one(call: ServerCall, raw: bytes) -> None:
+    """`_serve` for the commonest of handlers."""
+    try:
+        call.answer(await _asked(call.handler.unary_unary, call.deserialized(raw), call))
+    except BaseException as error:
+        _fail(call, error)
+
+
+def _asked(method: Any, given: Any, call: ServerCall) -> Any:
+    """What a handler gives that is awaited for its one response."""
+    answer = method(given, call)
+    if type(answer) is not CoroutineType and not inspect.isawaitable(answer):
+        raise TypeError(f"{method!r} is not async: this server takes no blocking handlers, it is on the event loop")
+    return answer
+
+
 async def _serve(call: ServerCall) -> None:
     """Everything from handler to trailers. Never raises: nobody would hear it."""
     try:
@@ -43,26 +65,28 @@ async def _serve(call: ServerCall) -> None:
             await _send_all(call, method(given, call))
         else:
             method = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            answer = method(given, call)
-            if type(answer) is not CoroutineType and not inspect.isawaitable(answer):
-                raise TypeError(
-                    f"{method!r} is not async: this server takes no blocking handlers, it is on the event loop"
-                )
-            call.answer(await answer)
-    except asyncio.CancelledError:
+            call.answer(await _asked(method, given, call))
+    except BaseException as error:
+        _fail(call, error)
+
+
+def _fail(call: ServerCall, error: BaseException) -> None:
+    """End a call as what its handler raised wants it. Called while that is handled."""
+    if isinstance(error, asyncio.CancelledError):
         if not call.over:
             call.finish(grpc.StatusCode.UNKNOWN, "the handler was cancelled")
-        return
-    except (Aborted, grpc.aio.AbortError):
+    elif isinstance(error, grpc.aio.AbortError):
         code, details = call.status_of_end()
         call.finish(grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code, details)
-    except MessageError as error:
+    elif isinstance(error, MessageError):
         call.finish(error.code, error.text)
-    except Exception as error:
-        log.exception("the handler of %s raised", call.route.details.method)
+    elif isinstance(error, Exception):
+        log.error("the handler of %s raised", call.route.details.method, exc_info=error)
         code, _ = call.status_of_end()
         code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
         call.finish(code, f"Unexpected {type(error)}: {error}")
+    else:
+        raise error
 
 
 async def _send_all(call: ServerCall, answers: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mesh.wire.frames import PREFIX_SIZE
 from mesh.wire.headers import Headers
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "GoingAway",
     "HeadReceived",
     "PingAnswered",
+    "RequestReceived",
+    "ResponseReceived",
     "SettingsChanged",
     "StreamReset",
     "Terminated",
@@ -55,6 +58,61 @@ class TrailersReceived:
     def __init__(self, stream_id: int, headers: Headers) -> None:
         self.stream_id = stream_id
         self.headers = headers
+
+
+class RequestReceived:
+    """A request that came whole in one read: a head, and data that is one message of gRPC and ends it.
+
+    Only of a connection that joins. `flow_bytes` are to be acknowledged as those of a DataReceived.
+    """
+
+    __slots__ = ("headers", "message", "stream_id", "timeout")
+
+    def __init__(self, stream_id: int, headers: Headers, timeout: bytes | None, message: bytes) -> None:
+        self.stream_id = stream_id
+        self.headers = headers
+        self.timeout = timeout
+        """As of a HeadReceived."""
+        self.message = message
+        """Without its prefix."""
+
+    @property
+    def flow_bytes(self) -> int:
+        """Bytes that count against the windows."""
+        return len(self.message) + PREFIX_SIZE
+
+    def apart(self) -> tuple[HeadReceived, DataReceived]:
+        """The same in two events."""
+        head = HeadReceived(self.stream_id, self.headers, self.timeout, False)
+        return head, DataReceived(self.stream_id, _framed(self.message), self.flow_bytes, True)
+
+
+class ResponseReceived:
+    """A response that came whole in one read: a head, one message of gRPC, and trailers. As RequestReceived."""
+
+    __slots__ = ("headers", "message", "stream_id", "trailers")
+
+    def __init__(self, stream_id: int, headers: Headers, message: bytes, trailers: Headers) -> None:
+        self.stream_id = stream_id
+        self.headers = headers
+        self.message = message
+        self.trailers = trailers
+
+    @property
+    def flow_bytes(self) -> int:
+        """Bytes that count against the windows."""
+        return len(self.message) + PREFIX_SIZE
+
+    def apart(self) -> tuple[HeadReceived, DataReceived, TrailersReceived]:
+        """The same in three events."""
+        stream_id = self.stream_id
+        head = HeadReceived(stream_id, self.headers, None, False)
+        data = DataReceived(stream_id, _framed(self.message), self.flow_bytes, False)
+        return head, data, TrailersReceived(stream_id, self.trailers)
+
+
+def _framed(message: bytes) -> bytes:
+    return b"\0" + len(message).to_bytes(PREFIX_SIZE - 1, "big") + message
 
 
 class StreamReset:
@@ -118,7 +176,9 @@ class Terminated:
 
 
 Event = (
-    HeadReceived
+    RequestReceived
+    | ResponseReceived
+    | HeadReceived
     | DataReceived
     | TrailersReceived
     | StreamReset

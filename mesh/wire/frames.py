@@ -20,6 +20,7 @@ __all__ = [
     "RST_STREAM",
     "SETTINGS",
     "WINDOW_UPDATE",
+    "AnswerForm",
 ]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -46,8 +47,8 @@ MAX_STREAM_ID = (1 << 31) - 1
 HEAD = struct.Struct(">HBBBI")
 """A frame's head: length (upper 16 bits, lower 8), type, flags, stream."""
 HEAD_SIZE = 9
-_START = struct.Struct(">HBBB")
-"""The same without the stream."""
+PREFIX_SIZE = 5
+"""What stands before a message of gRPC: whether it is compressed, and its length."""
 _U32 = struct.Struct(">I")
 _SETTING = struct.Struct(">HI")
 _GOAWAY = struct.Struct(">II")
@@ -87,22 +88,33 @@ def goaway(last_stream_id: int, code: ErrorCode, debug: bytes = b"") -> bytes:
     return head(8 + len(debug), GOAWAY, 0, 0) + _GOAWAY.pack(last_stream_id, code) + debug
 
 
-def answer(stream_id: int, head_block: bytes, data: bytes, trailers: bytes) -> bytes:
-    """HEADERS, DATA and HEADERS with the end; each of them has to fit into one frame."""
-    number = stream_id.to_bytes(4, "big")
-    return b"".join(
-        (
-            _START.pack(len(head_block) >> 8, len(head_block) & 0xFF, HEADERS, END_HEADERS),
-            number,
-            head_block,
-            _START.pack(len(data) >> 8, len(data) & 0xFF, DATA, 0),
-            number,
-            data,
-            _START.pack(len(trailers) >> 8, len(trailers) & 0xFF, HEADERS, END_HEADERS | END_STREAM),
-            number,
-            trailers,
+class AnswerForm:
+    """Whole answers with the same head and trailers: HEADERS, DATA with one message of gRPC, HEADERS with the end.
+
+    All but their streams and messages is laid out once.
+    """
+
+    __slots__ = ("_after", "_before", "_head", "_head_start", "_trailers", "_trailers_start", "longest")
+
+    def __init__(self, head_block: bytes, trailers: bytes) -> None:
+        self._before = struct.Struct(f">IBI{len(head_block)}sIBIBI").pack
+        self._after = struct.Struct(f">IBI{len(trailers)}s").pack
+        self._head = head_block
+        self._head_start = len(head_block) << 8 | HEADERS
+        self._trailers = trailers
+        self._trailers_start = len(trailers) << 8 | HEADERS
+        self.longest = max(len(head_block), len(trailers))
+        """Bytes of the longer block."""
+
+    def pieces(self, stream_id: int, message: bytes) -> tuple[bytes, bytes, bytes]:
+        """The frames of one answer; each has to fit into what the peer takes."""
+        size = len(message)
+        start = (size + PREFIX_SIZE) << 8 | DATA
+        return (
+            self._before(self._head_start, END_HEADERS, stream_id, self._head, start, 0, stream_id, 0, size),
+            message,
+            self._after(self._trailers_start, END_HEADERS | END_STREAM, stream_id, self._trailers),
         )
-    )
 
 
 def headers(stream_id: int, block: bytes, *, end_stream: bool, max_frame: int) -> bytes:

@@ -33,6 +33,11 @@ NO_TABLE: Final = b"\x20"
 """A dynamic table of size zero (RFC 7541, 6.3): what our first block on a connection begins with."""
 TIMEOUT_BYTES: Final = 24
 """The longest that the last field may be where it is a `grpc-timeout`."""
+TIMEOUT_NAME_BYTES: Final = 15
+"""What stands before its value."""
+TIMED_BLOCKS: Final = 64
+"""Blocks with a timeout that are remembered, each of at most so many bytes:"""
+TIMED_BYTES: Final = 1024
 # A literal without indexing, neither name nor value Huffman coded (6.2.2), as `encode_block` writes it.
 _TIMEOUT = re.compile(rb"\x00\x0cgrpc-timeout(?P<size>[\x02-\x09])(?P<value>[0-9]{1,8}[HMSmun])\Z")
 FIELDS_A_GLITCH: Final = 64
@@ -47,7 +52,7 @@ class Headers:
     `memo` is for whoever reads the list: what was made of it the first time need not be made again.
     """
 
-    __slots__ = ("bodiless", "content_length", "fields", "interim", "memo", "oversized", "price", "wrong")
+    __slots__ = ("bodiless", "content_length", "fields", "interim", "memo", "oversized", "price", "usual", "wrong")
 
     def __init__(self, fields: tuple[Field, ...], *, wrong: str = "", oversized: bool = False) -> None:
         self.fields = fields
@@ -64,6 +69,8 @@ class Headers:
         """Bytes of data that it promises; -1 where it promises nothing."""
         self.price = len(fields) // FIELDS_A_GLITCH
         """What its decoding costs the peer."""
+        self.usual = not (wrong or oversized or self.interim or self.price) and self.content_length < 0
+        """Whether there is nothing in it that has to be looked at before a call goes on."""
         self.memo: Any = None
 
     def get(self, name: bytes) -> bytes | None:
@@ -82,12 +89,16 @@ class HeaderReader:
         requests: Whether the lists are requests (read by a server) or responses.
     """
 
-    __slots__ = ("_decoder", "_heads", "_held_bytes", "_limits", "_requests", "_trailers")
+    __slots__ = ("_decoder", "_held_bytes", "_limits", "_requests", "_timed", "heads", "trailers")
 
     def __init__(self, limits: WireLimits, *, requests: bool) -> None:
         self._decoder = Decoder(limits.max_header_bytes)
-        self._heads: dict[bytes, Headers] = {}
-        self._trailers: dict[bytes, Headers] = {}
+        self.heads: dict[bytes, Headers] = {}
+        """Lists that open a stream, by their blocks."""
+        self.trailers: dict[bytes, Headers] = {}
+        """Those that close one."""
+        self._timed: dict[bytes, tuple[Headers, bytes]] = {}
+        """What the last blocks with a `grpc-timeout` were: many clients send few different ones."""
         self._held_bytes = 0
         """Memory that the remembered lists take, about."""
         self._limits = limits
@@ -99,23 +110,38 @@ class HeaderReader:
         Raises:
             ConnectionFault: The block cannot be decoded, so no later one could be.
         """
-        remembered = self._trailers if trailers else self._heads
+        remembered = self.trailers if trailers else self.heads
         found = remembered.get(block)
         if found is not None:
             return found, None
         timeout = None
         if self._requests and not trailers:
-            field = _TIMEOUT.search(block, max(len(block) - TIMEOUT_BYTES, 0))
-            if field is not None and field["size"][0] == len(field["value"]):
-                timeout = field["value"]
-                block_before = block[: field.start()]
-                found = remembered.get(block_before)
-                if found is not None:
-                    return found, timeout
+            timed = self.timed(block)
+            if timed is not None:
+                return timed
+            timeout = _timeout_of(block)
         fields = self._decode(block)
         if timeout is not None:
-            block, fields = block[: -len(timeout) - 15], fields[:-1]
+            block, fields = block[: -len(timeout) - TIMEOUT_NAME_BYTES], fields[:-1]
         return self._made(block, fields, remembered), timeout
+
+    def timed(self, block: bytes) -> tuple[Headers, bytes] | None:
+        """The same for a request's block that is a remembered one and a `grpc-timeout` behind it; None for others."""
+        known = self._timed.get(block)
+        if known is not None:
+            return known
+        timeout = _timeout_of(block)
+        if timeout is None:
+            return None
+        found = self.heads.get(block[: -len(timeout) - TIMEOUT_NAME_BYTES])
+        if found is None:
+            return None
+        made = (found, timeout)
+        if len(block) <= TIMED_BYTES:
+            if len(self._timed) >= TIMED_BLOCKS:
+                self._timed.clear()
+            self._timed[block] = made
+        return made
 
     def _decode(self, block: bytes) -> tuple[Field, ...]:
         if len(block) > self._limits.max_header_bytes:
@@ -129,12 +155,13 @@ class HeaderReader:
 
     def _made(self, block: bytes, fields: tuple[Field, ...], remembered: dict[bytes, Headers]) -> Headers:
         size = sum([len(name) + len(value) + 32 for name, value in fields])
-        trailers = remembered is self._trailers
+        trailers = remembered is self.trailers
         rule = broken_trailers(fields) if trailers else broken_head(fields, requests=self._requests)
         made = Headers(fields, wrong=rule, oversized=size > self._limits.max_header_list_bytes)
         if self._decoder.changed:
-            self._heads.clear()
-            self._trailers.clear()
+            self.heads.clear()
+            self.trailers.clear()
+            self._timed.clear()
             self._held_bytes = 0
         elif not rule and not made.oversized:
             self._remember(block, made, remembered)
@@ -144,12 +171,21 @@ class HeaderReader:
         limits = self._limits
         self._held_bytes += _memory_of(block, made)
         remembered[block] = made
-        while len(self._heads) + len(self._trailers) > limits.remembered_blocks or (
+        while len(self.heads) + len(self.trailers) > limits.remembered_blocks or (
             self._held_bytes > limits.remembered_bytes
         ):
-            oldest_of = self._heads if len(self._heads) >= len(self._trailers) else self._trailers
+            self._timed.clear()  # it keeps lists as well
+            oldest_of = self.heads if len(self.heads) >= len(self.trailers) else self.trailers
             oldest = next(iter(oldest_of))
             self._held_bytes -= _memory_of(oldest, oldest_of.pop(oldest))
+
+
+def _timeout_of(block: bytes) -> bytes | None:
+    """The value of a `grpc-timeout` that stands last in a block and in plain form."""
+    field = _TIMEOUT.search(block, max(len(block) - TIMEOUT_BYTES, 0))
+    if field is None or field["size"][0] != len(field["value"]):
+        return None
+    return field["value"]
 
 
 def _memory_of(block: bytes, headers: Headers) -> int:

@@ -9,12 +9,12 @@ from collections import deque
 
 import grpc
 
+from mesh.wire.frames import PREFIX_SIZE
 from mesh.wire.streams import Buffer
 
 __all__ = ["MessageError", "MessageReader", "encode_message", "prefix_of", "whole_message"]
 
 _PREFIX = struct.Struct(">BI")
-PREFIX_SIZE = 5
 SMALL_BYTES = 1024
 """Data up to this size is gathered: an object for each byte of a message would take forty times its memory."""
 GATHERED_BYTES = 16_384

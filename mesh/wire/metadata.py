@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import grpc
@@ -114,6 +115,7 @@ def encode_timeout(seconds: float) -> bytes:
     return b"%dS" % min(int(seconds) + 1, 10**8 - 1)
 
 
+@lru_cache(maxsize=256)
 def parse_timeout(value: bytes) -> float | None:
     """Seconds, or None where the value is none that the protocol knows."""
     digits, unit = value[:-1], value[-1:]

@@ -10,7 +10,8 @@ import mesh.wire.exchange as exchange
 import mesh.wire.frames as frames
 from mesh.wire.events import Event
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault
-from mesh.wire.state import SETTINGS_ONLY, State
+from mesh.wire.joining import Joiner, read_requests, read_responses
+from mesh.wire.state import ANY, SETTINGS_ONLY, State
 
 __all__ = ["Receiver"]
 
@@ -49,12 +50,16 @@ class Receiver:
 
     Args:
         state: The connection.
+        joins: Whether calls that come whole are told of as such (`joining`).
     """
 
-    __slots__ = ("_missing", "_pieces", "_preface", "_state", "rounds")
+    __slots__ = ("_join", "_missing", "_pieces", "_preface", "_state", "rounds")
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, joins: bool) -> None:
         self._state = state
+        self._join: Joiner | None = None
+        if joins:
+            self._join = read_responses if state.client else read_requests
         self._preface = b"" if state.client else frames.PREFACE
         self._pieces: list[bytes] = []
         """The beginning of an incomplete frame."""
@@ -128,11 +133,17 @@ class Receiver:
         size = len(data)
         unpack = frames.HEAD.unpack_from
         longest = state.limits.max_frame_bytes
+        join = self._join
         while size - position >= frames.HEAD_SIZE:
             upper, lower, kind, flags, stream_id = unpack(data, position)
             length = upper << 8 | lower
             begin = position + frames.HEAD_SIZE
             end = begin + length
+            if kind == frames.HEADERS and join is not None and state.expects == ANY:
+                joined = join(state, data, position)
+                if joined != position:
+                    position = joined
+                    continue
             if length > longest:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "4.2: a frame longer than we take")
             if end > size:

@@ -26,11 +26,13 @@ class HandlerCallDetails(grpc.HandlerCallDetails):
 class Route:
     """A request's head, read: where it goes and what came with it. Shared by all calls with the same block."""
 
-    __slots__ = ("accepts", "details", "encoding", "handler", "http_status", "problem", "timeout_s")
+    __slots__ = ("accepts", "at_once", "details", "encoding", "handler", "http_status", "problem", "timeout_s")
 
     def __init__(self, headers: Headers) -> None:
         self.handler: Any = None
         """The RpcMethodHandler, or None where there is none or interceptors have to be asked."""
+        self.at_once = False
+        """Whether the handler takes one request and gives one response, and nothing speaks against asking it."""
         self.encoding = b"identity"
         self.accepts = b""
         self.timeout_s: float | None = None
@@ -105,7 +107,9 @@ class Routes:
         if route is None:
             route = headers.memo = Route(headers)
             if not self._intercepted:
-                route.handler = self.find(route.details)
+                route.handler = handler = self.find(route.details)
+                if handler is not None and not (route.problem or route.http_status):
+                    route.at_once = not (handler.request_streaming or handler.response_streaming)
         return route
 
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from mesh.wire.answers import HEAD, OK_TRAILERS, head_block, refusal_block, trailers_block
+from mesh.wire.answers import OK, head_block, refusal_block, trailers_block
 from mesh.wire.call_host import CallHost
 from mesh.wire.credentials import identities, identity_key
 from mesh.wire.faults import ErrorCode
 from mesh.wire.fields import Field
-from mesh.wire.messages import MessageError, MessageReader, encode_message, prefix_of, whole_message
+from mesh.wire.intake import Intake
+from mesh.wire.messages import MessageError, encode_message, prefix_of
 from mesh.wire.metadata import encode_metadata
 from mesh.wire.routes import Route
 from mesh.wire.serializing import deserialized, serialized
 from mesh.wire.stepping import StepTask
-from mesh.wire.streams import Buffer
 
 __all__ = ["Aborted", "ServerCall"]
 
@@ -33,7 +33,7 @@ class Aborted(grpc.aio.AbortError):
     """Ends a handler that called `abort`."""
 
 
-class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.aio.ServicerContext):
+class ServerCall(Intake, grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.aio.ServicerContext):
     """One call. What it offers is `grpc.aio.ServicerContext`; what it holds is the call's state.
 
     waiting for the request => handler runs => trailers sent => over
@@ -41,18 +41,9 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     # Of these, most calls change few: what stands on the class need not be set for each of them.
     task: StepTask | None = None
-    reader: MessageReader | None = None
-    """What takes messages out of data; there is none until there is data that is not a whole request."""
-    _whole: bytes | None = None
-    received_end: bool = False
-    """Whether the client's half is over."""
-    over: bool = False
-    """Whether trailers were sent, or the stream was reset."""
-    unacknowledged: int = 0
     timer: asyncio.TimerHandle | None = None
-    streams_in: bool = False
-    """Whether messages go to the handler one by one."""
-    handler: Any = None
+    _as_usual: bool = True
+    """Whether the handler has said nothing of the answer but what it returns, and nothing was sent."""
     _head_sent: bool = False
     _initial: Sequence[Field] = ()
     _trailing: Any = ()
@@ -62,7 +53,6 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
     _compress_next: bool = True
     _cancelled: bool = False
     _callbacks: tuple[Callable[[Any], None], ...] = ()
-    _reading: asyncio.Future[None] | None = None
     _writing: asyncio.Future[None] | None = None
 
     def __init__(self, protocol: CallHost, stream_id: int, route: Route, timeout_s: float | None) -> None:
@@ -101,12 +91,14 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         """Send the response's head, with metadata. Raises grpc.aio.UsageError when it was sent before."""
         if self._head_sent:
             raise grpc.aio.UsageError("initial metadata was sent before")
+        self._as_usual = False
         self._initial = encode_metadata(initial_metadata)
         self._send_head()
         self.protocol.flush_soon()
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         """What to send beside the status."""
+        self._as_usual = False
         self._trailing = trailing_metadata
 
     def trailing_metadata(self) -> Any:
@@ -115,10 +107,12 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status that the call ends with when its handler returns or raises."""
+        self._as_usual = False
         self._code = code
 
     def set_details(self, details: str) -> None:
         """The text beside the status."""
+        self._as_usual = False
         self._details = details
 
     def code(self) -> grpc.StatusCode | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -131,6 +125,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def set_compression(self, compression: grpc.Compression) -> None:
         """Compress what is sent, where the client takes it."""
+        self._as_usual = False
         self._compress = compression is not grpc.Compression.NoCompression
 
     def disable_next_message_compression(self) -> None:
@@ -141,6 +136,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         """End the call with an error: raises, and is not to be caught."""
         if code is grpc.StatusCode.OK:
             code, details = grpc.StatusCode.UNKNOWN, f"abort() with OK: {details}"
+        self._as_usual = False
         self._code, self._details = code, details
         if trailing_metadata:
             self._trailing = trailing_metadata
@@ -183,82 +179,17 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             self._writing = asyncio.get_running_loop().create_future()
             await self._writing
 
-    # Requests, as their data arrives.
-
-    def receive_whole(self, data: Buffer, flow_bytes: int) -> bool:
-        """Take the whole request in one piece, which is how most come; False where it is not, and nothing was taken."""
-        if self.streams_in or self.handler is None or self.reader is not None:
-            return False
-        host = self.protocol
-        self._whole = whole_message(data, host.options.max_receive_bytes)
-        if self._whole is None:
-            return False
-        self.received_end = True
-        host.connection.acknowledge(0, flow_bytes)
-        return True
-
-    def receive(self, data: Buffer, flow_bytes: int) -> None:
-        """Take some data in. Raises MessageError."""
-        self.unacknowledged += flow_bytes
-        host = self.protocol
-        reader = self.reader
-        if reader is None:
-            reader = self.reader = MessageReader(host.options.max_receive_bytes, self.route.encoding)
-        host.held_bytes -= reader.held_bytes
-        try:
-            reader.feed(data)
-        finally:
-            host.held_bytes += reader.held_bytes
-        if host.held_bytes > host.connection.limits.max_held_bytes:
-            raise MessageError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much of this connection's requests is held")
-        if len(reader) <= 1:
-            # Nothing is kept from the handler yet: a message longer than the window has to be let in whole.
-            self._acknowledge()
-        elif not self.streams_in:
-            raise MessageError(grpc.StatusCode.UNIMPLEMENTED, "several requests where one is taken")
-        if self._reading is not None and reader:
-            self.wake_reader()
-
-    def receive_end(self) -> None:
-        """The client's half is over."""
-        self.received_end = True
-        self.wake_reader()
-
-    async def next_message(self) -> bytes | None:
-        """The next request's bytes, None after the last."""
-        while not self.reader:
-            if self.received_end or self.over:
-                return None
-            self._reading = asyncio.get_running_loop().create_future()
-            await self._reading
-        message = self._taken(self.reader)
-        if not self.reader:
-            self._acknowledge()
-        return message
-
-    def _taken(self, reader: MessageReader) -> bytes:
-        host = self.protocol
-        host.held_bytes -= reader.held_bytes
-        try:
-            return reader.take()
-        finally:
-            host.held_bytes += reader.held_bytes
+    # Requests.
 
     def only_request(self) -> Any:
         """The request of a call that takes one. Raises MessageError where it is another number, or cannot be read."""
-        raw, self._whole = self._whole, None
+        raw, self.whole = self.whole, None
         if raw is None:
             reader = self.reader
             if reader is None or len(reader) != 1 or reader.partial:
                 raise MessageError(grpc.StatusCode.UNIMPLEMENTED, f"{len(reader or ())} requests where one is taken")
-            raw = self._taken(reader)
+            raw = self.taken(reader)
         return self.deserialized(raw)
-
-    def wake_reader(self) -> None:
-        """Let whoever waits for a message look again."""
-        waiting, self._reading = self._reading, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
 
     def wake_writer(self) -> None:
         """Let whoever waits for room look again."""
@@ -275,12 +206,6 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         bound = self.protocol.options.max_send_bytes
         return serialized(self.handler.response_serializer, message, bound, self.route.details.method)
 
-    def _acknowledge(self) -> None:
-        if self.unacknowledged:
-            self.protocol.connection.acknowledge(self.stream_id, self.unacknowledged)
-            self.unacknowledged = 0
-            self.protocol.flush_soon()
-
     # Responses.
 
     def _is_ahead(self) -> bool:
@@ -290,6 +215,7 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
         return self.protocol.paused or waiting > WRITE_AHEAD_BYTES
 
     def _send_head(self) -> None:
+        self._as_usual = False
         self._head_sent = True
         self.protocol.connection.send_head(self.stream_id, head_block(self._initial, compress=self._compressing()))
 
@@ -314,18 +240,20 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
 
     def answer(self, message: Any) -> None:
         """End the call with its only response, or as the handler has said. Raises MessageError."""
-        code = self._code
-        if code is not None and code is not grpc.StatusCode.OK:
-            self.finish(code, self._details)
-            return
-        raw = self.serialized(message)
-        as_usual = not (self._head_sent or self._initial or self._trailing or self._details) and self.received_end
-        if as_usual and len(raw) < COPIED_BYTES and not self.over and not self._compressing():
-            host = self.protocol
-            if host.connection.send_answer(self.stream_id, HEAD, encode_message(raw), OK_TRAILERS):
+        host = self.protocol
+        if self._as_usual:
+            raw = self.serialized(message)
+            usual = type(raw) is bytes and len(raw) < COPIED_BYTES and not (self.over or host.compress)
+            if usual and host.connection.send_answer(self.stream_id, OK, raw):
                 self.close()
                 host.flush_soon()
                 return
+        else:
+            code = self._code
+            if code is not None and code is not grpc.StatusCode.OK:
+                self.finish(code, self._details)
+                return
+            raw = self.serialized(message)
         self.send_message(raw)
         self.finish(grpc.StatusCode.OK, self._details)
 
@@ -387,13 +315,16 @@ class ServerCall(grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING else grpc.a
             host.held_bytes -= self.reader.held_bytes
             self.reader.clear()
         if self.unacknowledged:
-            self._acknowledge()
+            self.acknowledge()
         host.forget(self.stream_id)
-        self.wake_reader()
-        self.wake_writer()
-        callbacks, self._callbacks = self._callbacks, ()
-        for callback in callbacks:
-            host.loop.call_soon(callback, self)
+        if self.reading is not None:
+            self.wake_reader()
+        if self._writing is not None:
+            self.wake_writer()
+        if self._callbacks:
+            callbacks, self._callbacks = self._callbacks, ()
+            for callback in callbacks:
+                host.loop.call_soon(callback, self)
 
     def status_of_end(self) -> tuple[grpc.StatusCode, str]:
         """What a handler that returned wants to end with."""

@@ -18,14 +18,17 @@ from mesh.wire.events import (
     DataReceived,
     HeadReceived,
     PingAnswered,
+    RequestReceived,
     StreamReset,
     Terminated,
     TrailersReceived,
     WindowOpened,
 )
+from mesh.wire.frames import PREFIX_SIZE
 from mesh.wire.messages import MessageError
 from mesh.wire.metadata import parse_timeout
 from mesh.wire.plain import PlainRequests
+from mesh.wire.routes import Route
 from mesh.wire.server_call import ServerCall
 from mesh.wire.server_shared import Shared, told_address
 from mesh.wire.upkeep import Progress
@@ -36,6 +39,7 @@ log = logging.getLogger("mesh.wire")
 DRAIN_PING = b"drain..."
 LARGE_BYTES = 128 << 10
 """From here on, what is written is handed over in pieces: to put them together costs more."""
+LARGE_PIECE_BYTES = 4 << 10
 GOODBYE_S = 0.2
 """How often a connection that is closing is asked whether all was written."""
 
@@ -48,7 +52,7 @@ class ServerProtocol(asyncio.Protocol):
         self.loop = loop
         self.options = shared.options
         self.compress = shared.compress
-        self.connection = Connection(client=False, limits=shared.limits, clock=shared.clock)
+        self.connection = Connection(client=False, limits=shared.limits, joins=True, clock=shared.clock)
         self.plain = PlainRequests(self.connection)
         self.calls: dict[int, ServerCall] = {}
         self.paused = False
@@ -63,11 +67,14 @@ class ServerProtocol(asyncio.Protocol):
         self.writing = Progress()
         self._unstarted: list[ServerCall] = []
         """Calls with a deadline that this read has begun and whose requests may not be whole."""
+        self._taken = 0
+        """Bytes of whole requests that this read has brought."""
         self._written = 0
         self._closing = False
         self._transport: asyncio.Transport | None = None
         self._flush_planned = False
         self._readers: dict[type, Callable[[Any], None]] = {
+            RequestReceived: self._on_request,
             HeadReceived: self._on_head,
             DataReceived: self._on_data,
             TrailersReceived: self._on_trailers,
@@ -105,6 +112,9 @@ class ServerProtocol(asyncio.Protocol):
             reader = readers.get(type(event))
             if reader is not None:
                 reader(event)
+        if self._taken:
+            self.connection.acknowledge(0, self._taken)
+            self._taken = 0
         if self._unstarted:
             for call in self._unstarted:
                 if not call.over:
@@ -153,17 +163,21 @@ class ServerProtocol(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        sender = self.connection.sender
-        if sender.unwritten > LARGE_BYTES:
-            pieces = self.connection.take_pieces()
-            transport.writelines(pieces)
-            self._written += sum(map(len, pieces))
+        connection = self.connection
+        sender = connection.sender
+        if sender.out:
+            # Pieces that are small on average, of many calls, are better put together however many there are.
+            apart = sender.unwritten > max(LARGE_BYTES, LARGE_PIECE_BYTES * len(sender.out))
+            pieces = connection.take_pieces()
+            if apart:
+                transport.writelines(pieces)
+                self._written += sum(map(len, pieces))
+            else:
+                out = b"".join(pieces)
+                transport.write(out)
+                self._written += len(out)
             sender.drained(transport.get_write_buffer_size())
-        elif out := self.connection.take():
-            transport.write(out)
-            self._written += len(out)
-            sender.drained(transport.get_write_buffer_size())
-        if self.connection.terminated or (self.draining_at is not None and not self.busy):
+        if connection.terminated or (self.draining_at is not None and not self.busy):
             self._hang_up()
 
     @property
@@ -240,19 +254,35 @@ class ServerProtocol(asyncio.Protocol):
         """A handler was told to stop. One that has not in a turn of the loop counts as a call until it has: else a
         client could have us work on any number of them, by taking each back once it runs (CVE-2023-44487).
         """
-        self.loop.call_soon(self._hold, task)
-
-    def _hold(self, task: asyncio.Future[Any]) -> None:
-        if not task.done():
-            self.connection.hold()
-            self.shared.calls += 1
-            task.add_done_callback(self._release)
-
-    def _release(self, _: Any) -> None:
-        self.connection.release()
-        self.shared.calls -= 1
+        self.loop.call_soon(self.shared.hold, self.connection, task)
 
     # Events.
+
+    def _on_request(self, event: RequestReceived) -> None:
+        shared = self.shared
+        route: Route = event.headers.memo or shared.routes.read(event.headers)
+        timeout_s = route.timeout_s if event.timeout is None else parse_timeout(event.timeout)
+        message = event.message
+        if (
+            not route.at_once
+            or (timeout_s is None and event.timeout is not None)
+            or 0 <= self.options.max_receive_bytes < len(message)
+            or shared.max_calls is not None
+        ):
+            head, data = event.apart()
+            self._on_head(head)
+            self._on_data(data)
+            return
+        self._taken += len(message) + PREFIX_SIZE
+        stream_id = event.stream_id
+        call = ServerCall(self, stream_id, route, timeout_s)
+        call.handler = route.handler
+        call.received_end = True
+        if not dispatch.answer_at_once(call, message) and not call.over:
+            # Most calls are over by now, and were never among those that others have to know of.
+            self.calls[stream_id] = call
+            shared.calls += 1
+            call.arm()
 
     def _on_head(self, event: HeadReceived) -> None:
         route = self.shared.routes.read(event.headers)

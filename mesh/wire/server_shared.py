@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
+from mesh.wire.connection import Connection
 from mesh.wire.limits import WireLimits
 from mesh.wire.options import ServerOptions
 from mesh.wire.routes import Route, Routes
@@ -54,6 +56,19 @@ class Shared:
             self._told_crowded = True
             log.warning("%d connections are open: more are turned away", self.max_connections)
         return True
+
+    def hold(self, connection: Connection, task: asyncio.Future[Any]) -> None:
+        """Count a call as open until its task is done, though it is over for the client."""
+        if task.done():
+            return
+
+        def release(_: Any) -> None:
+            connection.release()
+            self.calls -= 1
+
+        connection.hold()
+        self.calls += 1
+        task.add_done_callback(release)
 
     async def find(self, route: Route) -> Any:
         """The handler that the interceptors let through."""

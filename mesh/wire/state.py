@@ -7,7 +7,16 @@ from typing import Final
 
 import mesh.wire.frames as frames
 from mesh.wire.budget import BROKEN, GLITCH, Budget
-from mesh.wire.events import DataReceived, Event, GoingAway, PingAnswered, SettingsChanged, StreamReset, Terminated
+from mesh.wire.events import (
+    DataReceived,
+    Event,
+    GoingAway,
+    PingAnswered,
+    RequestReceived,
+    SettingsChanged,
+    StreamReset,
+    Terminated,
+)
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault
 from mesh.wire.headers import HeaderReader
 from mesh.wire.limits import WireLimits
@@ -64,6 +73,7 @@ class State:
         "gone_at",
         "held",
         "highest_remote",
+        "joined",
         "limits",
         "next_id",
         "peer",
@@ -92,6 +102,8 @@ class State:
         """What happened since the last read was handed over."""
         self.streams: dict[int, Stream] = {}
         """Streams that are neither idle nor closed."""
+        self.joined = 0
+        """How many events more this read would have told if calls were not joined: all of them are work."""
         self.terminated = False
         self.expects = SETTINGS_ONLY
         self.block: Block | None = None
@@ -228,7 +240,8 @@ class State:
         if self._stillborn:
             events = [event for event in events if not self._is_stillborn(event)]
             self._stillborn.clear()
-        self.budget.earned += len(events)
+        self.budget.earned += len(events) + self.joined
+        self.joined = 0
         return events
 
     def _is_stillborn(self, event: Event) -> bool:
@@ -236,8 +249,10 @@ class State:
             return False
         if event.stream_id not in self._stillborn:
             return False
-        if isinstance(event, DataReceived):
+        if isinstance(event, DataReceived | RequestReceived):
             self.acknowledge(event.flow_bytes)
+        if isinstance(event, RequestReceived):
+            self.joined -= 1
         return True
 
     # Flow control of what is received.

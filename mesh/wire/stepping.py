@@ -13,8 +13,8 @@ It follows the protocol that asyncio documents for tasks of third parties
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any
 
 __all__ = ["StepTask"]
@@ -25,6 +25,8 @@ _unregister_task: Callable[[Any], None] = asyncio._unregister_task  # pyright: i
 _enter_task: Callable[[Any, Any], None] = asyncio._enter_task  # pyright: ignore
 _leave_task: Callable[[Any, Any], None] = asyncio._leave_task  # pyright: ignore
 
+_begin_future: Callable[..., None] = asyncio.Future.__init__
+
 
 class StepTask(asyncio.Future[Any]):
     """A future of a coroutine's result, which also drives the coroutine.
@@ -34,6 +36,8 @@ class StepTask(asyncio.Future[Any]):
         loop: The running loop.
     """
 
+    __slots__ = ("_context", "_coroutine", "_event_loop")
+
     # One that never waits never changes these.
     _waits_for: asyncio.Future[Any] | None = None
     _must_cancel: bool = False
@@ -41,17 +45,28 @@ class StepTask(asyncio.Future[Any]):
     _registered: bool = False
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
+        _begin_future(self, loop=loop)
         self._coroutine = coroutine
         self._event_loop = loop
-        self._context = contextvars.copy_context()
+        self._context = copy_context()
 
     def start(self) -> bool:
         """Take the first step, now; says whether it was the last. Must not be called from inside another task."""
         # Later steps come from callbacks, which the loop runs in this context by itself.
-        self._context.run(self._step, None)
-        if self.done():
+        loop = self._event_loop
+        _enter_task(loop, self)
+        try:
+            waits_for = self._context.run(self._coroutine.send, None)
+        except StopIteration as finished:
+            self._return(finished.value)
             return True
+        except BaseException as failed:
+            self._fail(failed)
+            return True
+        else:
+            self._wait(waits_for)
+        finally:
+            _leave_task(loop, self)
         _register_task(self)
         self._registered = True
         return False
@@ -64,7 +79,7 @@ class StepTask(asyncio.Future[Any]):
         """A name, as `asyncio.Task.get_name`."""
         return getattr(self._coroutine, "__qualname__", "step")
 
-    def get_context(self) -> contextvars.Context:
+    def get_context(self) -> Context:
         """The context that the coroutine runs in, as `asyncio.Task.get_context`."""
         return self._context
 
@@ -101,23 +116,30 @@ class StepTask(asyncio.Future[Any]):
         try:
             waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration as finished:
-            if self._must_cancel:
-                super().cancel()
-            else:
-                self.set_result(finished.value)
-        except asyncio.CancelledError:
-            super().cancel()
-        except (KeyboardInterrupt, SystemExit) as failed:
-            self.set_exception(failed)
-            raise
+            self._return(finished.value)
         except BaseException as failed:
-            self.set_exception(failed)
+            self._fail(failed)
         else:
             self._wait(waits_for)
         finally:
             _leave_task(loop, self)
             if self._registered and self.done():
                 _unregister_task(self)
+
+    def _return(self, value: Any) -> None:
+        if self._must_cancel:
+            super().cancel()
+        else:
+            self.set_result(value)
+
+    def _fail(self, error: BaseException) -> None:
+        """Called while it is handled."""
+        if isinstance(error, asyncio.CancelledError):
+            super().cancel()
+            return
+        self.set_exception(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
 
     def _wait(self, waits_for: Any) -> None:
         if waits_for is None:  # a bare yield, as asyncio.sleep(0) makes

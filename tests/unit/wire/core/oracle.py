@@ -150,7 +150,7 @@ class Oracle:
         assert not state._stillborn
         assert not state.events
         reader = state.reader
-        assert len(reader._heads) + len(reader._trailers) <= LIMITS.remembered_blocks
+        assert len(reader.heads) + len(reader.trailers) <= LIMITS.remembered_blocks
         assert 0 <= reader._held_bytes <= LIMITS.remembered_bytes
         table = reader._decoder._entries
         assert sum(len(name) + len(value) + 32 for name, value in table) == reader._decoder._size <= 4096
