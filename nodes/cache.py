@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mesh import Cache, CacheEntry, CacheUse, Size
 from mesh.caches import BackendSettings, Entry, open_backend
+from mesh.context import SYSTEM_CLOCK, Clock
 
 __all__ = ["MemoryCache"]
 
@@ -19,6 +20,7 @@ class MemoryCache(Cache):
     Args:
         max_bytes: The most bytes that keys, values and what holds them may take: 256 MiB unless said otherwise.
         max_value: The largest value that is kept, in bytes: 16 MiB unless said otherwise.
+        clock: What times to live are measured by.
 
     Raises:
         SetupError: The bounds are none.
@@ -29,9 +31,10 @@ class MemoryCache(Cache):
         *,
         max_bytes: Annotated[Size, Field(ge=4096, le=1 << 44)] = 256 << 20,
         max_value: Annotated[Size, Field(gt=0, le=1 << 30)] = 16 << 20,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings = BackendSettings(max_bytes=max_bytes, max_value_bytes=max_value)
-        self._backend = open_backend("memory://", settings)
+        self._backend = open_backend("memory://", settings, clock=clock)
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._backend.close()

@@ -147,7 +147,7 @@ class NodeBackend:
         return (await self._surely(CacheCall(verb="clear", namespace=namespace))).count
 
     async def read_stats(self, namespace: str | None = None) -> CacheStats:
-        """See `CacheBackend`. What it holds is told by the node, for all who keep things in it."""
+        """See `CacheBackend`. What it holds and dropped is told by the node, for all who keep things in it."""
         answer = await self._try(CacheCall(verb="stats", namespace=namespace))
         use = CacheUse() if answer is None else answer.use
         return CacheStats(
@@ -158,6 +158,8 @@ class NodeBackend:
             refused=self._refused,
             failures=self._failures,
             skipped=self._skipped,
+            evictions=use.evictions,
+            expirations=use.expirations,
             entries=use.entries,
             nbytes=use.nbytes,
             max_bytes=use.max_bytes,
