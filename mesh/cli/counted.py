@@ -10,7 +10,7 @@ from mesh.topology import Plan
 from mesh.topology.render import LineNotes, Vertex, flows_of
 from mesh.transports.statistics import BUCKETS, BranchStatistics, NodeStatistics, Statistics
 
-__all__ = ["json_of_node", "json_of_statistics", "line_notes", "node_notes"]
+__all__ = ["json_of_caches", "json_of_node", "json_of_statistics", "line_notes", "node_notes"]
 
 
 def json_of_statistics(told: Statistics) -> dict[str, Any]:
@@ -49,6 +49,47 @@ def json_of_statistics(told: Statistics) -> dict[str, Any]:
         "workers": [{"worker": one.worker, "pid": one.pid, "counting_s": one.counting_s} for one in told.workers],
         "missing": [
             {"worker": one.worker, "replica": one.replica, "error": json_of_error(one.error)} for one in told.missing
+        ],
+        **json_of_caches(told),
+    }
+
+
+def json_of_caches(told: Statistics) -> dict[str, Any]:
+    """What caches spared their nodes, and what they hold."""
+    return {
+        "cached": [
+            {
+                "node": one.node,
+                "cache": one.cache,
+                "hits": one.hits,
+                "misses": one.misses,
+                "coalesced": one.coalesced,
+                "stale": one.stale,
+                "negative": one.negative,
+                "refreshes": one.refreshes,
+                "broken": one.broken,
+                "recomputed": one.recomputed,
+                "hit_ratio": one.hit_ratio,
+                "saved_ms": one.saved_s * 1e3,
+            }
+            for one in told.cached
+        ],
+        "caches": [
+            {
+                "cache": one.cache,
+                "backend": one.backend,
+                "holder": one.holder,
+                "hits": one.hits,
+                "misses": one.misses,
+                "kept": one.kept,
+                "evictions": one.evictions,
+                "expirations": one.expirations,
+                "failures": one.failures,
+                "entries": one.entries,
+                "bytes": one.nbytes,
+                "max_bytes": one.max_bytes,
+            }
+            for one in told.caches
         ],
     }
 
@@ -89,7 +130,7 @@ def _branch(told: BranchStatistics) -> dict[str, Any]:
 
 
 def node_notes(told: Statistics) -> dict[str, str]:
-    """By node: rows, mean time of a request, and what failed."""
+    """By node: rows, mean time of a request, what failed, and the share of rows that its cache spared it."""
     notes: dict[str, str] = {}
     for one in told.nodes:
         parts = [_counted(one.rows, "row")]
@@ -98,6 +139,9 @@ def node_notes(told: Statistics) -> dict[str, str]:
         if one.failed:
             parts.append(f"{one.failed:,} failed")
         notes[one.node] = " · ".join(parts)
+    for one in told.cached:
+        if (ratio := one.hit_ratio) is not None:
+            notes[one.node] = " · ".join((notes.get(one.node, ""), f"{ratio:.0%} cached")).strip(" ·")
     for one in told.shadows:
         notes[one.node] = " · ".join((notes.get(one.node, ""), f"{one.rows_unlike:,} unlike")).strip(" ·")
     return notes

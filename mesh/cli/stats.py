@@ -14,9 +14,9 @@ from mesh.cli.terminal import printable, run_until_interrupted, show
 from mesh.errors import NotFound
 from mesh.transports import DEFAULT_ENGINE, ENGINES, GrpcTransport, Limits
 from mesh.transports.statistics import BUCKETS, NodeStatistics, Statistics
-from mesh.units import format_duration
+from mesh.units import format_duration, format_size
 
-__all__ = ["add", "ask", "tables"]
+__all__ = ["add", "ask", "cache_tables", "tables"]
 
 
 def add(commands: Any) -> None:
@@ -77,6 +77,8 @@ def tables(told: Statistics) -> Iterator[Any]:
         yield from ("", _arms(told))
     if told.shadows:
         yield from ("", _shadows(told))
+    for table in cache_tables(told):
+        yield from ("", table)
     yield ""
     since = [f"{one.worker} ({one.pid}) for {format_duration(round(one.counting_s, 1))}" for one in told.workers]
     yield Text(printable(f"counted by {', '.join(since)}"), style="dim")
@@ -161,6 +163,31 @@ def _arms(told: Statistics) -> Any:
             share = f"{100 * one.rows / total:.1f} %" if total else "-"
             table.add_row(Text(printable(split)), Text(printable(one.node)), f"{one.rows:,}", share)
     return table
+
+
+def cache_tables(told: Statistics) -> Iterator[Any]:
+    """What caches spared their nodes, and how each cache does in each process."""
+    from rich.text import Text
+
+    if told.cached:
+        columns = ("hits", "computed", "coalesced", "stale", "refused", "broken", "spared", "saved s")
+        table = _table("cached node", "cache", *columns, left=2)
+        for one in told.cached:
+            counts = (one.hits, one.misses, one.coalesced, one.stale, one.negative, one.broken)
+            ratio = "-" if one.hit_ratio is None else f"{one.hit_ratio:.1%}"
+            names = (Text(printable(one.node)), Text(printable(one.cache)))
+            table.add_row(*names, *(f"{count:,}" for count in counts), ratio, f"{one.saved_s:.2f}")
+        yield table
+    if told.caches:
+        columns = ("hits", "misses", "kept", "evicted", "expired", "failed", "entries", "size", "of")
+        table = _table("cache", "in", "by", *columns, left=3)
+        for one in told.caches:
+            names = [Text(printable(name)) for name in (one.cache, one.backend, one.holder)]
+            counts = (one.hits, one.misses, one.kept, one.evictions, one.expirations, one.failures)
+            entries = "-" if one.entries is None else f"{one.entries:,}"
+            sizes = ("-" if size is None else format_size(size) for size in (one.nbytes, one.max_bytes))
+            table.add_row(*names, *(f"{count:,}" for count in counts), entries, *sizes)
+        yield table
 
 
 def _shadows(told: Statistics) -> Any:

@@ -7,11 +7,11 @@ from typing import Self
 
 from mesh.context import Context
 from mesh.runtime.executor import Executor
-from mesh.runtime.worker import Transports, Worker, limits_of
+from mesh.runtime.worker import Transports, Worker, describe, limits_of
 from mesh.tensors import Tensors
 from mesh.topology.placement import Plan
 from mesh.transports import InprocTransport, Transport
-from mesh.transports.contract import GRAPH
+from mesh.transports.contract import GRAPH, Description
 
 __all__ = ["LocalMesh"]
 
@@ -67,6 +67,11 @@ class LocalMesh:
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop the gateway, then the others. Calls in flight from `__call__` end as Unavailable."""
         await self._lifetime.aclose()
+
+    @property
+    def description(self) -> Description:
+        """What the whole graph takes, gives and is made of."""
+        return describe(self._plan)
 
     @property
     def root(self) -> Executor:

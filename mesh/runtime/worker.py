@@ -25,7 +25,7 @@ from mesh.topology.placement import Partition, Plan
 from mesh.transports import Endpoint, Limits, Link, Listener, Transport
 from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, NodeDescription
 
-__all__ = ["Transports", "Worker", "limits_of"]
+__all__ = ["Transports", "Worker", "describe", "limits_of"]
 
 Transports = Mapping[str, Transport]
 """Scheme of an address -> the transport that takes it."""
