@@ -17,6 +17,7 @@ import grpc
 from mesh.wire.client_outcome import Outcome
 from mesh.wire.connection import Connection
 from mesh.wire.deadlines import Deadlines
+from mesh.wire.events import ResponseReceived
 from mesh.wire.faults import ErrorCode
 from mesh.wire.headers import Headers, encode_field
 from mesh.wire.messages import MessageError, encode_message, prefix_of
@@ -276,6 +277,10 @@ class ClientCall(Outcome):
     def on_data(self, data: bytes | memoryview, flow_bytes: int) -> None:
         """Some bytes of responses."""
         raise NotImplementedError
+
+    def on_response(self, event: ResponseReceived) -> bool:
+        """A whole response; False where that has to be told in parts, and nothing of it was taken."""
+        return False
 
     def on_trailers(self, headers: Headers) -> None:
         """The end, as the server sees it."""

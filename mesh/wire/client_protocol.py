@@ -15,6 +15,7 @@ from mesh.wire.events import (
     GoingAway,
     HeadReceived,
     PingAnswered,
+    ResponseReceived,
     SettingsChanged,
     StreamReset,
     Terminated,
@@ -66,7 +67,7 @@ class ClientProtocol(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self.loop = owner.loop
-        self.connection = Connection(client=True, limits=owner.limits)
+        self.connection = Connection(client=True, limits=owner.limits, joins=True)
         self.calls: dict[int, ClientCall] = {}
         self.paused = False
         self.settled: asyncio.Future[None] = owner.loop.create_future()
@@ -89,6 +90,9 @@ class ClientProtocol(asyncio.Protocol):
         self._peer = self.connection.peer
         self._line = owner.line
         self._readers: dict[type, Callable[..., None]] = {
+            HeadReceived: self._on_head,
+            DataReceived: self._on_data,
+            TrailersReceived: self._on_trailers,
             WindowOpened: self._on_window,
             StreamReset: self._on_reset,
             SettingsChanged: self._on_settings,
@@ -117,30 +121,21 @@ class ClientProtocol(asyncio.Protocol):
         """Everything that these bytes mean, then one write."""
         self.heard_at = self.loop.time()
         calls = self.calls
+        readers = self._readers
         under_way = len(calls)
+        taken = 0
         for event in self.connection.receive(data):
-            kind = type(event)
-            if kind is DataReceived:
-                assert isinstance(event, DataReceived)
-                call = calls.get(event.stream_id)
-                if call is None:
-                    self.connection.acknowledge(event.stream_id, event.flow_bytes)
-                    continue
-                call.on_data(event.data, event.flow_bytes)
-                if event.end and call.status is None:
-                    call.end_attempt(Status(grpc.StatusCode.UNKNOWN, "the response ended without a status"))
-            elif kind is HeadReceived:
-                assert isinstance(event, HeadReceived)
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.on_head(event.headers, event.end)
-            elif kind is TrailersReceived:
-                assert isinstance(event, TrailersReceived)
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.on_trailers(event.headers)
+            if type(event) is not ResponseReceived:
+                readers[type(event)](event)
+                continue
+            call = calls.get(event.stream_id)
+            if call is not None and call.on_response(event):
+                taken += len(event.message) + frames.PREFIX_SIZE
             else:
-                self._readers[kind](event)
+                for part in event.apart():
+                    readers[type(part)](part)
+        if taken:
+            self.connection.acknowledge(0, taken)
         self._successors = under_way - len(calls)
         self._flush()
 
@@ -273,6 +268,25 @@ class ClientProtocol(asyncio.Protocol):
         self.flush_soon()
 
     # Events.
+
+    def _on_head(self, event: HeadReceived) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            call.on_head(event.headers, event.end)
+
+    def _on_data(self, event: DataReceived) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is None:
+            self.connection.acknowledge(event.stream_id, event.flow_bytes)
+            return
+        call.on_data(event.data, event.flow_bytes)
+        if event.end and call.status is None:
+            call.end_attempt(Status(grpc.StatusCode.UNKNOWN, "the response ended without a status"))
+
+    def _on_trailers(self, event: TrailersReceived) -> None:
+        call = self.calls.get(event.stream_id)
+        if call is not None:
+            call.on_trailers(event.headers)
 
     def _on_window(self, event: WindowOpened) -> None:
         call = self.calls.get(event.stream_id)

@@ -12,9 +12,10 @@ from mesh.wire.client_call import CANCELLED, ClientCall
 from mesh.wire.client_method import Method
 from mesh.wire.client_outcome import metadata_of
 from mesh.wire.client_requests import RequestWriter
+from mesh.wire.events import ResponseReceived
 from mesh.wire.frames import PREFIX_SIZE
 from mesh.wire.messages import MessageError, MessageReader
-from mesh.wire.responses import Status
+from mesh.wire.responses import Status, read_head, read_status
 
 __all__ = ["StreamUnaryCall", "UnaryUnaryCall"]
 
@@ -27,6 +28,18 @@ class _OneResponse(ClientCall):
     _raw: bytes | None = None
     _made = False
     _response: Any = None
+
+    def on_response(self, event: ResponseReceived) -> bool:
+        """The whole of it at once, which is how most come."""
+        head, status = read_head(event.headers), read_status(event.trailers)
+        message = event.message
+        if head.problem is not None or not status.ok or 0 <= self.method.max_receive_bytes < len(message):
+            return False
+        self.head = head
+        self._raw = message
+        self.host.retries.succeeded()
+        self.finish(status)
+        return True
 
     def on_data(self, data: bytes | memoryview, flow_bytes: int) -> None:
         """Some bytes of the response."""
