@@ -9,6 +9,7 @@ from mesh.cli.reports import json_of_error
 from mesh.topology import Plan
 from mesh.topology.render import LineNotes, Vertex, flows_of
 from mesh.transports.statistics import BUCKETS, BranchStatistics, NodeStatistics, Statistics
+from mesh.units import format_size
 
 __all__ = ["json_of_caches", "json_of_node", "json_of_statistics", "line_notes", "node_notes"]
 
@@ -142,6 +143,9 @@ def node_notes(told: Statistics) -> dict[str, str]:
     for one in told.cached:
         if (ratio := one.hit_ratio) is not None:
             notes[one.node] = " · ".join((notes.get(one.node, ""), f"{ratio:.0%} cached")).strip(" ·")
+    for one in told.caches:
+        if one.entries is not None and one.nbytes is not None:  # those of cache nodes are drawn by their names
+            notes[one.cache] = f"{one.entries:,} entries · {format_size(one.nbytes)}"
     for one in told.shadows:
         notes[one.node] = " · ".join((notes.get(one.node, ""), f"{one.rows_unlike:,} unlike")).strip(" ·")
     return notes

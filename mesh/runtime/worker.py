@@ -105,7 +105,8 @@ class Worker:
         alone = self._called_alone()
         for name in self._worker.nodes:
             node = self._graph.node(name)
-            counter = self._counters.node(name)
+            # A cache node takes no rows: its worker's caches tell of it.
+            counter = None if node.kind == CACHE else self._counters.node(name)
             layers = node.layers[of_caller(node.layers) :] if name in alone else node.layers
             self._nodes[name] = await build_node(
                 self._graph, node, self._worker.name, self._lifetime, counter, layers, self._caches.bound

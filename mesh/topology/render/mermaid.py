@@ -17,8 +17,10 @@ _SHAPES: Mapping[str, tuple[str, str]] = {
     "preprocess": ("{{", "}}"),
     "predict": ("[", "]"),
     "aggregate": ("[/", "\\]"),
+    "cache": ("[(", ")]"),
 }
-"""Kind -> brackets. A hexagon is a flowchart's sign for preparation; the trapezoid draws many lines into one."""
+"""Kind -> brackets. A hexagon is a flowchart's sign for preparation; the trapezoid draws many lines into one; a
+cylinder is what things are kept in."""
 
 
 def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: LineNotes | None = None) -> str:

@@ -21,9 +21,10 @@ _SIGNS: Mapping[str, str] = {
     "predict": "M-5-5.5H5M-5 5.5H5M-5-5.5L5 5.5M-5 5.5L5-5.5"
     "M-9-5.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0M-9 5.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0"
     "M5-5.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0M5 5.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0",
+    "cache": "M-7-5A7 2.5 0 1 0 7-5A7 2.5 0 1 0-7-5V5A7 2.5 0 0 0 7 5V-5M-7 0A7 2.5 0 0 0 7 0",
     "aggregate": "M-8-6H-6C-1-6-2 0 2 0H8M-8 6H-6C-1 6-2 0 2 0M4.5-3.5L8 0L4.5 3.5",
 }
-"""Kind -> a line drawing around (0, 0): a funnel, a small network, two lines that become one."""
+"""Kind -> a line drawing around (0, 0): a funnel, a small network, a cylinder, two lines that become one."""
 _OTHER_SIGN = "M-6-6H6V6H-6Z"
 _HEAD = 7.0
 """Length of an arrow head."""
