@@ -168,8 +168,7 @@ class ClientCall(Outcome):
             self._kept = pieces
         else:
             self._kept += pieces
-        for piece in pieces:
-            self._kept_bytes += len(piece)
+        self._kept_bytes += sum(map(len, pieces))
 
     def send_on(self, protocol: Carrier) -> None:
         """Open a stream and send what there is: called by the channel, for a connection that takes one more."""

@@ -15,7 +15,7 @@ from mesh.wire.client_requests import RequestWriter
 from mesh.wire.events import ResponseReceived
 from mesh.wire.frames import PREFIX_SIZE
 from mesh.wire.messages import MessageError, MessageReader
-from mesh.wire.responses import Status, read_head, read_status
+from mesh.wire.responses import ResponseHead, Status, read_head, read_status
 
 __all__ = ["StreamUnaryCall", "UnaryUnaryCall"]
 
@@ -31,7 +31,9 @@ class _OneResponse(ClientCall):
 
     def on_response(self, event: ResponseReceived) -> bool:
         """The whole of it at once, which is how most come."""
-        head, status = read_head(event.headers), read_status(event.trailers)
+        head, status = event.headers.memo, event.trailers.memo
+        if type(head) is not ResponseHead or type(status) is not Status:
+            head, status = read_head(event.headers), read_status(event.trailers)
         message = event.message
         if head.problem is not None or not status.ok or 0 <= self.method.max_receive_bytes < len(message):
             return False

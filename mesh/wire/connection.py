@@ -260,14 +260,24 @@ class Connection:
         stream_id = stream.stream_id
         size = len(message)
         sender = self.sender
-        if size and size <= sender.window and size <= stream.send_window and size <= self.peer.max_frame:
-            sender.block(stream, block, end=False)
+        longest = self.peer.max_frame
+        if (
+            0 < size <= longest
+            and len(block) <= longest
+            and size <= sender.window
+            and size <= stream.send_window
+            and not sender.first_block
+        ):
             sender.window -= size
             sender.room -= size
             stream.send_window -= size
             stream.sending = ENDED
-            self._out.append(frames.HEAD.pack(size >> 8, size & 0xFF, frames.DATA, frames.END_STREAM, stream_id))
-            self._out.append(message)
+            start = frames.START.pack
+            self._out += (
+                start(len(block) << 8 | frames.HEADERS, frames.END_HEADERS, stream_id) + block,
+                start(size << 8 | frames.DATA, frames.END_STREAM, stream_id),
+                message,
+            )
         else:
             self.send_head(stream_id, block)
             self.send_data(stream_id, message, end=True)

@@ -19,6 +19,7 @@ __all__ = [
     "PUSH_PROMISE",
     "RST_STREAM",
     "SETTINGS",
+    "START",
     "WINDOW_UPDATE",
     "AnswerForm",
 ]
@@ -46,6 +47,8 @@ MAX_STREAM_ID = (1 << 31) - 1
 
 HEAD = struct.Struct(">HBBBI")
 """A frame's head: length (upper 16 bits, lower 8), type, flags, stream."""
+START = struct.Struct(">IBI")
+"""The same in three: length and type in one, flags, stream."""
 HEAD_SIZE = 9
 PREFIX_SIZE = 5
 """What stands before a message of gRPC: whether it is compressed, and its length."""

@@ -24,10 +24,8 @@ __all__ = ["Joiner", "read_requests", "read_responses"]
 Joiner = Callable[[State, bytes, int], int]
 """Reads whole calls from a place on, where a frame begins and any may come; returns the place where it found none."""
 
-_FRAME: Final = struct.Struct(">IBI")
-"""A frame's head: length and type in one, flags, stream."""
 _MESSAGE: Final = struct.Struct(">IBIBI")
-"""The same of a frame with data, and the prefix of its message: whether it is compressed, and its length."""
+"""The start of a frame with data, and the prefix of its message: whether it is compressed, and its length."""
 _LAST_BLOCK: Final = frames.END_HEADERS | frames.END_STREAM
 
 
@@ -40,7 +38,7 @@ def read_requests(state: State, data: bytes, position: int) -> int:
     heads = reader.heads
     streams = state.streams
     tell = state.events.append
-    unpack, unpack_message = _FRAME.unpack_from, _MESSAGE.unpack_from
+    unpack, unpack_message = frames.START.unpack_from, _MESSAGE.unpack_from
     send_window, stream_window = state.peer.initial_window, state.stream_window
     window = state.receive_window
     before = highest = state.highest_remote
@@ -99,10 +97,10 @@ def read_responses(state: State, data: bytes, position: int) -> int:
     heads, endings = reader.heads, reader.trailers
     streams = state.streams
     tell = state.events.append
-    unpack, unpack_message = _FRAME.unpack_from, _MESSAGE.unpack_from
+    unpack, unpack_message = frames.START.unpack_from, _MESSAGE.unpack_from
     longest = state.limits.max_frame_bytes
     window = state.receive_window
-    final = len(data) - _MESSAGE.size - _FRAME.size
+    final = len(data) - _MESSAGE.size - frames.START.size
     while position < final:
         kind, flags, stream_id = unpack(data, position)
         middle = position + 9 + (kind >> 8)
