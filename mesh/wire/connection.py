@@ -63,6 +63,11 @@ class Connection:
         self.limits = limits or WireLimits()
         self._state = state = State(client=client, limits=self.limits, clock=clock)
         self._receiver = Receiver(state, joins=joins)
+        self.receive: Callable[[bytes], list[Event]] = self._receiver.receive
+        """What some bytes of the peer mean. Frames may be cut anywhere between calls.
+
+        Every DataReceived has to be acknowledged once, whatever became of its stream, and so has whatever is joined.
+        """
         self.peer = state.peer
         """What the peer said that it takes."""
         self.streams = state.streams
@@ -132,13 +137,6 @@ class Connection:
         extra = limits.connection_window_bytes - frames.DEFAULT_WINDOW
         if extra > 0:
             self._out.append(frames.window_update(0, extra))
-
-    def receive(self, data: bytes) -> list[Event]:
-        """What some bytes of the peer mean. Frames may be cut anywhere between calls.
-
-        Every DataReceived has to be acknowledged once, whatever became of its stream.
-        """
-        return self._receiver.receive(data)
 
     def take(self, most: int | None = None) -> bytes:
         """What is to be sent now; it is handed over once. With `most`, whole pieces up to about so many bytes."""

@@ -42,17 +42,18 @@ def answer_at_once(call: ServerCall, raw: bytes) -> bool:
 async def _serve_one(call: ServerCall, raw: bytes) -> None:
     """`_serve` for the commonest of handlers."""
     try:
-        call.answer(await _asked(call.handler.unary_unary, call.deserialized(raw), call))
+        method = call.handler.unary_unary
+        answer = method(call.deserialized(raw), call)
+        if type(answer) is not CoroutineType:
+            _check_awaitable(answer, method)
+        call.answer(await answer)
     except BaseException as error:
         _fail(call, error)
 
 
-def _asked(method: Any, given: Any, call: ServerCall) -> Any:
-    """What a handler gives that is awaited for its one response."""
-    answer = method(given, call)
-    if type(answer) is not CoroutineType and not inspect.isawaitable(answer):
+def _check_awaitable(answer: Any, method: Any) -> None:
+    if not inspect.isawaitable(answer):
         raise TypeError(f"{method!r} is not async: this server takes no blocking handlers, it is on the event loop")
-    return answer
 
 
 async def _serve(call: ServerCall) -> None:
@@ -65,7 +66,9 @@ async def _serve(call: ServerCall) -> None:
             await _send_all(call, method(given, call))
         else:
             method = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            call.answer(await _asked(method, given, call))
+            answer = method(given, call)
+            _check_awaitable(answer, method)
+            call.answer(await answer)
     except BaseException as error:
         _fail(call, error)
 

@@ -39,6 +39,9 @@ log = logging.getLogger("mesh.wire")
 DRAIN_PING = b"drain..."
 LARGE_BYTES = 128 << 10
 """From here on, what is written is handed over in pieces: to put them together costs more."""
+TAKEN_BYTES = 16 << 10
+"""Consumed bytes that are acknowledged together. The least of windows has room for as many beside the half of it of
+which a client hears nothing."""
 LARGE_PIECE_BYTES = 4 << 10
 GOODBYE_S = 0.2
 """How often a connection that is closing is asked whether all was written."""
@@ -68,13 +71,12 @@ class ServerProtocol(asyncio.Protocol):
         self._unstarted: list[ServerCall] = []
         """Calls with a deadline that this read has begun and whose requests may not be whole."""
         self._taken = 0
-        """Bytes of whole requests that this read has brought."""
+        """Bytes of whole requests that are not acknowledged yet."""
         self._written = 0
         self._closing = False
         self._transport: asyncio.Transport | None = None
         self._flush_planned = False
         self._readers: dict[type, Callable[[Any], None]] = {
-            RequestReceived: self._on_request,
             HeadReceived: self._on_head,
             DataReceived: self._on_data,
             TrailersReceived: self._on_trailers,
@@ -109,10 +111,11 @@ class ServerProtocol(asyncio.Protocol):
         self._flush_planned = True  # below
         readers = self._readers
         for event in self.connection.receive(data):
-            reader = readers.get(type(event))
-            if reader is not None:
+            if type(event) is RequestReceived:
+                self._on_request(event)
+            elif (reader := readers.get(type(event))) is not None:
                 reader(event)
-        if self._taken:
+        if self._taken >= TAKEN_BYTES:
             self.connection.acknowledge(0, self._taken)
             self._taken = 0
         if self._unstarted:

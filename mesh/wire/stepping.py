@@ -58,7 +58,10 @@ class StepTask(asyncio.Future[Any]):
         try:
             waits_for = self._context.run(self._coroutine.send, None)
         except StopIteration as finished:
-            self._return(finished.value)
+            if self._must_cancel:
+                super().cancel()
+            else:
+                self.set_result(finished.value)
             return True
         except BaseException as failed:
             self._fail(failed)
@@ -116,7 +119,10 @@ class StepTask(asyncio.Future[Any]):
         try:
             waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration as finished:
-            self._return(finished.value)
+            if self._must_cancel:
+                super().cancel()
+            else:
+                self.set_result(finished.value)
         except BaseException as failed:
             self._fail(failed)
         else:
@@ -125,12 +131,6 @@ class StepTask(asyncio.Future[Any]):
             _leave_task(loop, self)
             if self._registered and self.done():
                 _unregister_task(self)
-
-    def _return(self, value: Any) -> None:
-        if self._must_cancel:
-            super().cancel()
-        else:
-            self.set_result(value)
 
     def _fail(self, error: BaseException) -> None:
         """Called while it is handled."""
