@@ -30,6 +30,7 @@ from mesh.runtime import LocalMesh
 from mesh.tensors import Array, Tensors
 from mesh.topology import compile_file, compile_text
 from mesh.transports import InprocTransport, Limits, Transport
+from scripts.measure_caches import inference_cache, shared_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ROOT / "topologies"
@@ -333,6 +334,8 @@ MEASURES: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "canary": canary,
     "shadow": shadow,
     "no_gain": no_gain,
+    "inference_cache": inference_cache,
+    "shared_cache": shared_cache,
 }
 
 

@@ -34,6 +34,7 @@ PICTURES: Mapping[str, str] = {
     "parallel_quorum": "fused",
     "canary": "fused",
     "shadow": "fused",
+    "shared_cache": "shared",
 }
 """Topology -> the placement that is drawn. parallel_async is drawn as parallel_sync is."""
 _PART = re.compile(r"(<!-- (file|measured): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -144,6 +145,24 @@ def _no_gain(found: Any) -> str:
     return _table(["digit models", "accuracy"], rows)
 
 
+def _inference_cache(found: Any) -> str:
+    names = {"without": "`cache: skip`", "cold": "the cache empty", "warm": "the cache full"}
+    rows = [
+        (names[name], one["files"], one["computed"], f"{one['spared']:.1%}", one["mean_ms"], one["median_ms"])
+        for name, one in found.items()
+    ]
+    return _table(["", "files", "asked of Magika", "spared", "ms a file, mean", "median"], rows)
+
+
+def _shared_cache(found: Any) -> str:
+    rows = [
+        (f"two replicas, {name}", found["rows"], found["different"], found[name]["computed"], spared)
+        for name in ("each its own", "one for both")
+        for spared in [f"{found[name]['spared']:.1%}"]
+    ]
+    return _table(["cache", "rows", "different ones", "computed", "spared"], rows)
+
+
 TABLES: Mapping[str, Callable[[Any], str]] = {
     "serial_ocr": lambda every: _serial_ocr(every["serial_ocr"]),
     "serial_ocr, time": lambda every: _serial_ocr_ms(every["serial_ocr"]),
@@ -153,6 +172,8 @@ TABLES: Mapping[str, Callable[[Any], str]] = {
     "canary": lambda every: _canary(every["canary"]),
     "shadow": lambda every: _shadow(every["shadow"]),
     "no_gain": lambda every: _no_gain(every["no_gain"]),
+    "inference_cache": lambda every: _inference_cache(every["inference_cache"]),
+    "shared_cache": lambda every: _shared_cache(every["shared_cache"]),
 }
 
 
