@@ -35,7 +35,9 @@ class CacheCounter:
     broken: int = 0
     """Values that were there and could not be used."""
     failures: int = 0
-    """Times that the cache could not be asked, or could not keep."""
+    """Times that the cache could not be asked, or could not keep; also because too many puts were on their way."""
+    putting: int = 0
+    """Puts that are on their way."""
     recomputed: int = 0
     """Requests whose rows did not fit together, and were computed all."""
 
@@ -53,6 +55,8 @@ class CacheSite:
     expands: bool = False
     backend: CacheBackend = field(compare=False)
     counter: CacheCounter = field(compare=False, default_factory=CacheCounter)
+    max_puts: int = 256
+    """Most puts that may be on their way; what comes beyond is not kept."""
     running: set[asyncio.Task[None]] = field(compare=False, default_factory=set[asyncio.Task[None]])
     """Computations that run."""
 
@@ -92,11 +96,17 @@ class CacheSite:
 
     async def keep(self, entries: Callable[[], list[Entry]]) -> None:
         """Keep what a function gives, if it can be kept."""
+        if self.counter.putting >= self.max_puts:
+            self.counter.failures += 1  # the cache is slower than what comes: what waits for it takes memory
+            return
+        self.counter.putting += 1
         try:
             if given := entries():
                 await self.backend.put_many(self.namespace, given)
         except Exception:
             self._failed("could not keep what it was given")
+        finally:
+            self.counter.putting -= 1
 
     def _failed(self, what: str) -> None:
         log.warning("cache %s %s; going on without it", self.backend.url, what, exc_info=True)

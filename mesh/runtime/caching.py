@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from mesh.caches import BackendSettings, CacheBackend, CacheStats, KeySpec, Opener, open_backend
@@ -17,7 +18,7 @@ from mesh.runtime.keeping import NodeBackend
 from mesh.topology.graph import MESH, Graph, GraphCache, GraphNode
 from mesh.transports.statistics import CachedStatistics, CacheStatistics
 
-__all__ = ["WorkerCaches", "namespace_of", "summed"]
+__all__ = ["WorkerCaches", "cached_node", "caches_meant", "key_spec", "namespace_of", "summed"]
 
 log = logging.getLogger("mesh.cache")
 
@@ -158,7 +159,9 @@ class WorkerCaches:
         """How each cache does in this process, and the cache nodes that run here."""
         told: list[CacheStatistics] = []
         for name, backend in self._backends.items():
-            told.append(self._statistics(name, _use(await backend.read_stats())))
+            use = _use(await backend.read_stats())
+            beside = sum(site.counter.failures for site in self._sites.values() if site.backend is backend)
+            told.append(self._statistics(name, replace(use, failures=use.failures + beside)))
         for name, store in self.stores.items():
             answer: Any = await store(CacheCall(verb="stats"), Context(clock=self._clock))  # type: ignore[arg-type]
             told.append(self._statistics(name, answer.use))

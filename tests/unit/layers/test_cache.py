@@ -438,6 +438,22 @@ async def test_answers_are_given_before_they_are_kept_and_taken_meanwhile() -> N
     assert len(asking.script.calls) == 1
 
 
+async def test_what_a_slow_cache_would_have_to_keep_is_bounded() -> None:
+    asking = Caching(HOT, max_puts=2)
+    assert isinstance(asking.backend, HeldBackend)
+    asking.backend.puts.clear()
+    for number in (1.0, 2.0, 3.0):
+        task = await asking.ask(rows(number))
+        await asking.double()
+        await task
+    assert asking.counter == {"misses": 3, "failures": 1, "putting": 2}
+    asking.backend.puts.set()
+    await settle()
+    assert values(await (await asking.ask(rows(1.0, 2.0)))) == [2.0, 4.0]
+    await asking.ask(rows(3.0))
+    assert asking.script.pending == 1, "it was not kept"
+
+
 async def test_only_who_led_and_asked_is_told_how_long_the_node_took() -> None:
     asking = Caching(HOT)
     timings: list[NodeTiming] = []

@@ -10,13 +10,18 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.caches import KeySpec
+from mesh.caches.memory import MemoryBackend
+from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, Overloaded, RequestError
-from mesh.layers import Cache
+from mesh.handler import Handler
+from mesh.layers import Cache, CacheSite
 from mesh.tensors import Tensors
 from mesh.testing import ScriptedCall, settle
 from tests.unit.layers.cached import Caching, HeldBackend
@@ -179,3 +184,55 @@ def _alike(chance: random.Random) -> Tensors:
             names = chance.choice((("x", "y"), ("y", "x"), ("xy", "z")))
             parts = (data[:cut], data[cut:3])
             return Tensors({name: np.frombuffer(part, np.uint8)[None] for name, part in zip(names, parts, strict=True)})
+
+
+ROWS = 1_000_000
+"""Rows of the long walk below, by batches of 250."""
+
+
+async def test_of_a_million_rows_none_is_given_another_rows_answer() -> None:
+    """Models that are swapped, over one small cache, with datatypes and shapes that have the same bytes."""
+    chance = np.random.default_rng(11)
+    asking = Caching(Cache(cache="hot"))
+    backend = MemoryBackend(max_bytes=1 << 20)
+
+    def layer_of(model: int, dtype: type[np.generic], width: int) -> Handler[Tensors]:
+        async def answer(request: Tensors, context: Context) -> Tensors:
+            return Tensors.trusted({"y": _told(request["x"], model)})
+
+        spec = KeySpec(uses="m:C", model_digest=bytes([model]), arguments={"width": width % 2})
+        site = CacheSite(keys=spec, namespace="n", backend=backend)
+        sites.append(site)
+        return Cache(cache="hot").bound(site)(answer)
+
+    sites: list[CacheSite] = []
+    shapes: list[tuple[type[np.generic], int]] = [
+        (np.uint8, 8),
+        (np.int8, 8),
+        (np.uint16, 4),
+        (np.int32, 2),
+        (np.int64, 1),
+        (np.uint8, 4),
+        (np.int16, 2),
+    ]
+    layers = {(model, dtype, width): layer_of(model, dtype, width) for model in range(3) for dtype, width in shapes}
+    keys = list(layers)
+    for _ in range(ROWS // 250):
+        model, dtype, width = keys[int(chance.integers(len(keys)))]
+        data = chance.integers(0, 6, (250, width * np.dtype(dtype).itemsize), np.uint8) * chance.integers(
+            0, 2, (250, 1)
+        )
+        x = np.ascontiguousarray(data.astype(np.uint8)).view(dtype)
+        answer = await layers[model, dtype, width](Tensors({"x": x}), asking.asked())
+        assert np.array_equal(answer["y"], _told(x, model))
+    counted = [sum(getattr(site.counter, name) for site in sites) for name in ("hits", "misses", "coalesced")]
+    assert sum(counted) == ROWS
+    assert min(counted) > 10_000, "all three ways to an answer were gone"
+    assert (await backend.read_stats()).evictions > 10_000
+
+
+def _told(x: np.ndarray[tuple[int, ...], np.dtype[np.generic]], model: int) -> np.ndarray[tuple[int, int], Any]:
+    """Which model it was, which datatype and width, and the bytes of the row."""
+    raw = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), -1)
+    head = np.array([model, x.dtype.num, x.shape[1]], np.uint8)
+    return np.concatenate([np.broadcast_to(head, (len(x), 3)), raw], axis=1)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mesh.caches import KeySpec, digest_rows
 from mesh.context import Context, Parameter
 from mesh.errors import InvalidInput, NotFound
 from mesh.keeping import CacheAnswer, CacheCall
 from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
+from mesh.runtime.caching import key_spec, namespace_of
 from mesh.tensors import Tensors
 from mesh.topology import compile_text
 from mesh.transports import InprocTransport, Limits, Link
@@ -204,3 +208,55 @@ async def test_a_report_names_a_node_whose_rows_were_all_there() -> None:
         await ask.mesh(Tensors({"x": np.array([[1, 0]], np.float32)}), context)
         told = {timing.node: (timing.rows, timing.compute_s) for timing in context.timings or ()}
         assert told == {"first": (1, 0.0), "second": (1, 0.0)}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_thousand_callers_at_once_are_one_computation(placement: str) -> None:
+    async with running(placement, strict=False) as ask:
+        answers = await asyncio.gather(*(ask(1.0) for _ in range(1000)))
+        assert answers == [[3.0]] * 1000
+        assert ask.calls["first"] == [1.0]
+        # Replicas do not know what another is computing, only what it has.
+        assert len(ask.calls["second"]) <= (2 if placement in ("apart", "beside") else 1)
+
+
+async def test_keys_of_a_node_can_be_forgotten_one_by_one() -> None:
+    async with running("processes") as ask:
+        await ask(1.0, 2.0)
+        graph = compile_text(FILE, LAYERS, folder=Path(__file__).parent).graph
+        node = graph.node("second")
+        keys = digest_rows(key_spec(node, graph.cache("shared")), Tensors({"x": np.array([[2, 1]], np.float32)}))
+        unknown = (b"k" * 16,)
+        assert (await ask.control(verb="delete", node="second", keys=(*keys, *unknown))).count == 1
+        assert (await ask.control(verb="delete", node="second", keys=(*keys, *unknown))).count == 0
+        await ask(1.0, 2.0)
+        assert ask.calls == {"first": [1.0, 2.0], "second": [2.0, 3.0, 2.0]}
+
+
+async def test_a_cache_that_cannot_be_reached_at_the_start_is_told_with_its_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = FILE.replace('"memory://", max_bytes: 1MiB', '"redis+unix:/nowhere/at/all.sock"')
+    async with running("fused", text=text) as ask:
+        assert await ask(1.0) == [3.0]
+        assert await ask(1.0) == [3.0]
+        assert ask.calls["first"] == [1.0, 1.0]
+    (told,) = [record.message for record in caplog.records if "cannot be used now" in record.message]
+    assert told.startswith("<text>:6: cache hot cannot be used now; going on without it: ")
+    assert "nowhere" in told
+
+
+async def test_another_model_or_version_never_finds_what_was_kept() -> None:
+    def spec(**changed: object) -> KeySpec:
+        graph = compile_text(FILE, LAYERS, folder=Path(__file__).parent).graph
+        return key_spec(replace(graph.node("first"), **changed), graph.cache("hot"))  # type: ignore[arg-type]
+
+    row = Tensors({"x": np.zeros((1, 2), np.float32)})
+    specs = [spec(), spec(digest="a"), spec(digest="b"), spec(version="2"), spec(arguments={"name": "other"})]
+    specs += [spec(uses="m:Other")]
+    assert len({digest_rows(one, row)[0] for one in specs}) == len(specs)
+    graph = compile_text(FILE, LAYERS, folder=Path(__file__).parent).graph
+    node = graph.node("first")
+    assert namespace_of(graph, node) == "cached/first@1"
+    assert namespace_of(graph, replace(node, digest="0123456789abcdef")) == "cached/first@1-0123456789ab"
+    assert namespace_of(graph, node, "0") == "cached/first@0"
