@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
 from collections import deque
@@ -18,6 +19,10 @@ _PREFIX = struct.Struct(">BI")
 SMALL_BYTES = 1024
 """Data up to this size is gathered: an object for each byte of a message would take forty times its memory."""
 GATHERED_BYTES = 16_384
+LONG_BYTES = 256 << 10
+"""From this length on a message is put together while it comes, and what was read is let go. Were it all kept to the
+end, the most memory that it takes would be twice its length, which the allocator then fetches page by page and gives
+back for every message: most of what a message of 3 MiB cost."""
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
@@ -63,12 +68,14 @@ class MessageReader:
         encoding: What `grpc-encoding` said: `identity`, `gzip` or `deflate`.
     """
 
-    __slots__ = ("_encoding", "_have", "_max_bytes", "_messages", "_need", "_parts", "_squeezed", "held_bytes")
+    __slots__ = ("_encoding", "_have", "_long", "_max_bytes", "_messages", "_need", "_parts", "_squeezed", "held_bytes")
 
     def __init__(self, max_bytes: int, encoding: bytes = b"identity") -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
         self._parts: list[Buffer | bytearray] = []
+        self._long: io.BytesIO | None = None
+        """A long message that is under way; then there are no parts."""
         self._have = 0
         self._need = -1
         """Length of the message that is under way; -1 while its prefix is."""
@@ -102,6 +109,7 @@ class MessageReader:
         """Forget what is held."""
         self._messages.clear()
         self._parts.clear()
+        self._long = None
         self._have = self.held_bytes = 0
 
     def feed(self, data: Buffer) -> None:
@@ -115,6 +123,10 @@ class MessageReader:
             self._messages.append((message, False))
             self.held_bytes += len(message)
             return
+        if self._long is not None:
+            data = self._lengthened(self._long, data)
+            if not data:
+                return
         self._keep(data)
         while True:
             if self._need < 0:
@@ -129,11 +141,32 @@ class MessageReader:
                     raise MessageError(grpc.StatusCode.INTERNAL, text)
                 self._check(self._need)
             if self._have < self._need:
+                if self._need >= LONG_BYTES:
+                    self._long = io.BytesIO()
+                    self._long.writelines(self._parts)
+                    self._parts.clear()
                 return
             message = self._pop(self._need)
             self.held_bytes += self._need
             self._need = -1
             self._messages.append((message, self._squeezed))
+
+    def _lengthened(self, message: io.BytesIO, data: Buffer) -> Buffer:
+        """Add some data to a long message; what is left of it belongs to the next one."""
+        missing = self._need - self._have
+        if len(data) < missing:
+            self._have += len(data)
+            self.held_bytes += len(data)
+            message.write(data)
+            return b""
+        view = memoryview(data)
+        message.write(view[:missing])
+        self.held_bytes += missing
+        self._have = 0
+        self._need = -1
+        self._long = None
+        self._messages.append((message.getvalue(), self._squeezed))
+        return view[missing:]
 
     def _keep(self, data: Buffer) -> None:
         self._have += len(data)

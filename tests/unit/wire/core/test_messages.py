@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
 import zlib
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.wire.messages import MessageError, MessageReader, encode_message, prefix_of
+from mesh.wire.messages import LONG_BYTES, MessageError, MessageReader, encode_message, prefix_of
 
 SQUEEZE = {b"gzip": gzip.compress, b"deflate": zlib.compress}
 
@@ -46,6 +47,48 @@ def test_what_was_sent_is_read(
         read.append(reader.take())
     assert read == [message for message, _ in messages]
     assert reader.held_bytes == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 3, 5000, *(LONG_BYTES + n for n in range(-2, 3)), 400_000]), st.booleans())),
+    st.lists(st.one_of(st.integers(1, 20), st.integers(1, 200_000)), min_size=1, max_size=12),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_long_messages_are_read(sizes: list[tuple[int, bool]], cuts: list[int], views: bool) -> None:
+    messages = [(bytes((number % 251 + 1,)) * size, squeezed) for number, (size, squeezed) in enumerate(sizes[:5])]
+    sent = b"".join(
+        struct.pack(">BI", squeezed, len(message)) + message for message, squeezed in messages
+    )  # what is said to be compressed here is looked at when it is taken
+    reader = MessageReader(-1, b"gzip")
+    place = index = 0
+    while place < len(sent):
+        cut = max(cuts[index % len(cuts)], len(sent) // 500)
+        piece = sent[place : place + cut]
+        reader.feed(memoryview(piece) if views else piece)
+        place, index = place + len(piece), index + 1
+        assert reader.held_bytes <= place
+    assert not reader.partial
+    assert reader.held_bytes == sum(size for size, _ in sizes[:5])
+    for message, squeezed in messages:
+        if squeezed:
+            with pytest.raises(MessageError):
+                reader.take()
+        else:
+            assert reader.take() == message
+    assert reader.held_bytes == 0
+
+
+def test_what_was_read_of_a_long_message_is_let_go() -> None:
+    reader = MessageReader(-1)
+    reader.feed(prefix_of(4 * LONG_BYTES) + b"begun")
+    for number in range(8):
+        piece = bytes((number,)) * 65_536
+        alone = sys.getrefcount(piece)
+        reader.feed(memoryview(piece))
+        assert sys.getrefcount(piece) == alone
+    reader.feed(bytes(4 * LONG_BYTES - 5 - 8 * 65_536))
+    assert reader.take()[:6] == b"begun\0"
 
 
 def test_encoding_is_what_reading_undoes() -> None:
