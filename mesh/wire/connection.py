@@ -143,7 +143,7 @@ class Connection:
         out = self._out
         if not out:
             return b""
-        if most is not None and len(out) > 1:
+        if most is not None and sum(map(len, out)) > most:
             size = 0
             for count, piece in enumerate(out, start=1):
                 size += len(piece)
