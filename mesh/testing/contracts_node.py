@@ -35,7 +35,7 @@ import numpy as np
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeContractError, RequestError
 from mesh.handler import Branches
-from mesh.node import KINDS, Aggregate, Node
+from mesh.node import KINDS, Aggregate, Cache, Node
 from mesh.signature import InputCheck, Signature, TensorSpec
 from mesh.tensors import Array, Tensors, datatype_of
 from mesh.testing.partial_joins import partial_joins
@@ -111,6 +111,7 @@ class _Subject:
         self.hold("construct", node is not other, "make() gave the same node twice")
         kind = KINDS.get(getattr(node, "kind", ""))
         self.hold("construct", kind is not None and isinstance(node, kind.node), f"not of the kinds {', '.join(KINDS)}")
+        self.hold("construct", not isinstance(node, Cache), "a cache takes no tensors: see check_cache")
         self.hold("construct", node.digest() == other.digest(), "two nodes built alike have different digests")
         return node
 

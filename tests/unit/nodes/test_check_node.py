@@ -28,6 +28,7 @@ from mesh import (
     TensorSpec,
 )
 from mesh.testing import check_node
+from nodes.cache import MemoryCache
 
 EXAMPLE = Tensors({"x": np.arange(12, dtype=np.float32).reshape(4, 3)})
 
@@ -457,6 +458,11 @@ async def test_a_node_that_breaks_a_rule_is_caught_by_that_rule(broken: type[Nod
     finally:
         for task in asyncio.all_tasks() - before:
             task.cancel()
+
+
+async def test_a_cache_node_is_sent_elsewhere() -> None:
+    with pytest.raises(NodeContractError, match="rule 'construct': a cache takes no tensors"):
+        await check_node(MemoryCache, Tensors({"x": [[1.0], [2.0]]}))
 
 
 async def test_the_same_node_twice_is_caught() -> None:
