@@ -101,7 +101,7 @@ def open_backend(
         openers: Backends beside the built-in ones, by scheme.
 
     Raises:
-        SetupError: See `check_backend`.
+        SetupError: See `check_backend`; or redis-py is needed, and not installed.
     """
     check_backend(where, settings, openers=openers)
     if isinstance(where, str):
@@ -121,8 +121,14 @@ def _open(address: str, settings: BackendSettings, clock: Clock) -> CacheBackend
             max_ttl_s=settings.max_ttl_s,
             clock=clock,
         )
-    from mesh.caches.redis import RedisBackend
-
+    try:
+        from mesh.caches.redis import RedisBackend
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        raise SetupError(
+            f"a cache at {scheme_of(address)}: needs redis-py: pip install 'inference-mesh[redis]'"
+        ) from error
     return RedisBackend(
         parse_redis(address),
         timeout_s=settings.timeout_s,

@@ -1,4 +1,4 @@
-"""`redis://`, `rediss://`, `redis+unix:`: values on a Redis or Valkey server.
+"""`redis://`, `rediss://`, `redis+unix:`: values on a Redis or Valkey server, by redis-py (`mesh.caches.redis_client`).
 
 Many keys are one command, many values one write. Keys on the server are `mesh:`, the namespace, a NUL and the digest;
 values are the bytes that were put, never pickled. The server bounds its own memory (`maxmemory` with the policy
@@ -10,33 +10,26 @@ second (see `mesh.caches.rest`); then one operation tries anew.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import Sequence
-from typing import TypeVar, Unpack
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 from mesh.caches.addresses import RedisAddress
 from mesh.caches.aiocache_face import AiocacheFace, AiocacheOptions
 from mesh.caches.backend import CacheStats, Entry, Found, lasting_s, prefix_of
-from mesh.caches.redis_connection import RedisConnection, open_connection
+from mesh.caches.redis_client import Command, RedisClient, Reply, ReplyError
 from mesh.caches.redis_keyspace import count_of, forget_all, info_of
-from mesh.caches.resp import Reply, ReplyError, RespError, encode_command
 from mesh.caches.rest import Rest
 from mesh.context import SYSTEM_CLOCK, Clock
 from mesh.errors import SetupError, Unavailable
 
 __all__ = ["RedisBackend"]
 
-T = TypeVar("T")
-
 log = logging.getLogger("mesh.cache")
 
 _ROOT = b"mesh:"
 _KEYS_A_COMMAND = 1024
-_MAX_BULK_BYTES = 64 << 20
-"""Longer values than a backend keeps are read up to here, and dropped: somebody else may keep longer ones."""
 _CONTROL_TIMEOUT_S = 5.0
 """How long each step of what an operator asks for may take."""
 
@@ -50,7 +43,7 @@ class RedisBackend(AiocacheFace):
         max_value_bytes: The largest value that is kept, or taken.
         max_ttl_s: The longest that any value stays; None for as long as the server keeps it.
         clock: What timeouts are measured by; times to live are measured by the server.
-        tls: For an address with TLS, instead of the system's certificates.
+        ca_pem: Certificates to trust beside the system's, for an address with TLS.
         options: What aiocache's backends take.
 
     Raises:
@@ -67,7 +60,7 @@ class RedisBackend(AiocacheFace):
         max_value_bytes: int = 16 << 20,
         max_ttl_s: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        tls: ssl.SSLContext | None = None,
+        ca_pem: str = "",
         **options: Unpack[AiocacheOptions],
     ) -> None:
         super().__init__(**options)
@@ -77,11 +70,8 @@ class RedisBackend(AiocacheFace):
         self._timeout_s = timeout_s
         self._max_value_bytes = max_value_bytes
         self._max_ttl_s = max_ttl_s
-        self._clock = clock
-        self._tls = (tls or ssl.create_default_context()) if address.tls else None
+        self._client = RedisClient(address, clock, ca_pem)
         self._rest = Rest(clock)
-        self._connection: RedisConnection | None = None
-        self._connecting: asyncio.Task[RedisConnection] | None = None
         self._closed = False
         self._hits = self._misses = self._kept = self._refused = self._failures = self._skipped = 0
 
@@ -98,21 +88,22 @@ class RedisBackend(AiocacheFace):
             return nothing
         full = [prefix + key for key in keys]
         # Times first: of a value that is put between the two, too short a time is told rather than too long a one.
-        commands = [encode_command(b"PTTL", key) for key in full] if with_ttl else []
-        pieces = [full[start : start + _KEYS_A_COMMAND] for start in range(0, len(full), _KEYS_A_COMMAND)]
-        commands += [encode_command(b"MGET", *piece) for piece in pieces]
-        replies = await self._try(commands)
-        if replies is None:
-            found = nothing
-        else:
-            times = replies[: len(keys)] if with_ttl else []
-            values = _flat(replies[len(times) :])
-            if values is None or len(values) != len(keys) or not all(isinstance(time, int) for time in times):
-                self._failed(RespError(f"no answer to the question: {replies!r:.200}"))
-                found = nothing
-            else:
-                self._succeeded()
-                found = self._found(values, times)
+        commands: list[Command] = [(b"PTTL", key) for key in full] if with_ttl else []
+        times = len(commands)
+        commands += [
+            (b"MGET", *full[start : start + _KEYS_A_COMMAND]) for start in range(0, len(full), _KEYS_A_COMMAND)
+        ]
+
+        def understands(replies: list[Reply]) -> bool:
+            values = _flat(replies[times:])
+            return (
+                values is not None
+                and len(values) == len(keys)
+                and all(isinstance(time, int) for time in replies[:times])
+            )
+
+        replies = await self._try(commands, understands)
+        found = nothing if replies is None else self._found(_flat(replies[times:]) or [], replies[:times])
         missed = found.values.count(None)
         self._misses += missed
         self._hits += len(keys) - missed
@@ -133,28 +124,27 @@ class RedisBackend(AiocacheFace):
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         """See `CacheBackend`. Where the server does not take a value, it keeps what was there."""
         prefix = _ROOT + prefix_of(namespace)
-        commands: list[bytes] = []
+        commands: list[Command] = []
         for key, value, ttl_s in entries:
             lasts_s = lasting_s(ttl_s, self._max_ttl_s)
             if len(value) > self._max_value_bytes:
                 self._refused += 1
                 lasts_s = 0.0
             if lasts_s is None:
-                commands.append(encode_command(b"SET", prefix + key, value))
+                commands.append((b"SET", prefix + key, value))
             elif lasts_s:
                 # Never longer than was asked for, but for the last part of a millisecond.
-                commands.append(encode_command(b"SET", prefix + key, value, b"PX", b"%d" % max(1, lasts_s * 1000)))
+                commands.append((b"SET", prefix + key, value, b"PX", b"%d" % max(1, lasts_s * 1000)))
             else:
-                commands.append(encode_command(b"UNLINK", prefix + key))
+                commands.append((b"UNLINK", prefix + key))
         replies = await self._try(commands) if commands else None
         if replies is None:
             return 0
         kept = replies.count(b"OK")
         refusals = [reply for reply in replies if isinstance(reply, ReplyError)]
-        self._succeeded()
         if refusals:
             self._failures += 1
-            log.debug("cache %s did not keep %d values: %s", self.url, len(refusals), refusals[0].text)
+            log.debug("cache %s did not keep %d values: %.200s", self.url, len(refusals), refusals[0])
         self._kept += kept
         return kept
 
@@ -164,7 +154,7 @@ class RedisBackend(AiocacheFace):
         deleted = 0
         for start in range(0, len(keys), _KEYS_A_COMMAND):
             names = [prefix + key for key in keys[start : start + _KEYS_A_COMMAND]]
-            (reply,) = await self._must([encode_command(b"UNLINK", *names)])
+            (reply,) = await self._must([(b"UNLINK", *names)])
             deleted += reply if isinstance(reply, int) else 0
         return deleted
 
@@ -202,106 +192,50 @@ class RedisBackend(AiocacheFace):
     async def probe(self) -> str:
         """See `CacheBackend`."""
         try:
-            (reply,) = await self._ask([encode_command(b"PING")], _CONTROL_TIMEOUT_S)
+            (reply,) = await self._client.ask([(b"PING",)], _CONTROL_TIMEOUT_S)
         except OSError as error:
             return _why(error)
-        return reply.text if isinstance(reply, ReplyError) else "" if reply == b"PONG" else "it is no Redis server"
+        return (
+            f"{reply!s:.200}" if isinstance(reply, ReplyError) else "" if reply == b"PONG" else "it is no Redis server"
+        )
 
     async def _close(self, *args: object, **kwargs: object) -> None:
         self._closed = True
-        connecting, connection = self._connecting, self._connection
-        if connecting is not None:
-            connecting.cancel()
-            await asyncio.wait({connecting})
-        if connection is not None:
-            connection.abort()
-            await connection.wait_closed()
+        await self._client.close()
 
     # ===== asking =====
 
-    async def _must(self, commands: Sequence[bytes]) -> list[Reply]:
+    async def _must(self, commands: Sequence[Command]) -> list[Reply]:
         """Replies to what an operator asks for.
 
         Raises:
             Unavailable: There are none, or one is a refusal.
         """
         try:
-            replies = await self._ask(commands, max(self._timeout_s, _CONTROL_TIMEOUT_S))
+            replies = await self._client.ask(commands, max(self._timeout_s, _CONTROL_TIMEOUT_S))
         except OSError as error:
             self._failed(error)
             raise Unavailable(f"the cache {self.url} does not answer: {_why(error)}") from None
         self._succeeded()
         for reply in replies:
             if isinstance(reply, ReplyError):
-                raise Unavailable(f"the cache {self.url} refused: {reply.text}")
+                raise Unavailable(f"the cache {self.url} refused: {reply!s:.200}")
         return replies
 
-    async def _try(self, commands: Sequence[bytes]) -> list[Reply] | None:
-        """Replies, or None where there are none. Who gets some says whether they make sense."""
+    async def _try(
+        self, commands: Sequence[Command], understands: Callable[[list[Reply]], bool] | None = None
+    ) -> list[Reply] | None:
+        """Replies, or None where there are none that make sense."""
         if self._closed or not self._rest.may_try():
             self._skipped += 1
             return None
         try:
-            return await self._ask(commands, self._timeout_s)
+            replies = await self._client.ask(commands, self._timeout_s, understands)
         except OSError as error:
             self._failed(error)
             return None
-
-    async def _ask(self, commands: Sequence[bytes], timeout_s: float) -> list[Reply]:
-        """Replies, one a command.
-
-        Raises:
-            OSError: There are none: ConnectionError, TimeoutError, or why nobody could connect.
-        """
-        if self._closed:
-            raise ConnectionError("it is closed")
-        ends = self._clock.now() + timeout_s
-        connection = self._connection
-        if connection is None or not connection.open:
-            connection = await self._connected(ends)
-        return await self._by(ends, connection.ask(b"".join(commands), len(commands)))
-
-    async def _connected(self, ends: float) -> RedisConnection:
-        """A new connection, the same for all who wait for one."""
-        task = self._connecting
-        if task is None:
-            longest = max(self._max_value_bytes, _MAX_BULK_BYTES)
-            task = asyncio.create_task(open_connection(self._address, longest, self._tls))
-            self._connecting = task
-            # At the end of the one who began it: others begin anew.
-            timer = self._clock.call_at(ends, task.cancel)
-            task.add_done_callback(lambda _: timer.cancel())
-            task.add_done_callback(self._has_connected)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
-        await self._by(ends, waiter)
-        if task.cancelled():
-            raise TimeoutError
-        return task.result()
-
-    def _has_connected(self, task: asyncio.Task[RedisConnection]) -> None:
-        self._connecting = None
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._connection = task.result()
-        if self._closed:
-            self._connection.abort()
-
-    async def _by(self, ends: float, answer: asyncio.Future[T]) -> T:
-        """Wait for an answer, but no longer.
-
-        Not by cancelling a task: handlers are stepped in the task of whoever called them.
-        """
-
-        def expire() -> None:
-            if not answer.done():
-                answer.set_exception(TimeoutError())
-
-        timer = self._clock.call_at(ends, expire)
-        try:
-            return await answer
-        finally:
-            timer.cancel()
+        self._succeeded()
+        return replies
 
     def _succeeded(self) -> None:
         if self._rest.succeeded():
@@ -311,8 +245,6 @@ class RedisBackend(AiocacheFace):
         self._failures += 1
         if self._rest.failed():
             log.warning("cache %s: %s; going on without it", self.url, _why(error))
-        if self._connection is not None and (self._rest.resting or isinstance(error, RespError)):
-            self._connection.abort()
 
 
 def _why(error: OSError) -> str:

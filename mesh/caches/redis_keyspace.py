@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from mesh.caches.resp import Reply, encode_command
+from mesh.caches.redis_client import Command, Reply
 from mesh.errors import Unavailable
 
 __all__ = ["count_of", "forget_all", "info_of"]
 
-Ask = Callable[[Sequence[bytes]], Awaitable[list[Reply]]]
+Ask = Callable[[Sequence[Command]], Awaitable[list[Reply]]]
 """Commands to replies; raises Unavailable."""
 
 _STEP = b"1000"
@@ -26,7 +26,7 @@ async def forget_all(ask: Ask, prefix: bytes) -> int:
     """
     forgotten = 0
     async for keys in _keys(ask, prefix):
-        (reply,) = await ask([encode_command(b"UNLINK", *keys)])
+        (reply,) = await ask([(b"UNLINK", *keys)])
         forgotten += reply if isinstance(reply, int) else 0
     return forgotten
 
@@ -50,9 +50,7 @@ async def info_of(ask: Ask) -> dict[str, int]:
     Raises:
         Unavailable: The server does not answer.
     """
-    memory, stats, entries = await ask(
-        [encode_command(b"INFO", b"memory"), encode_command(b"INFO", b"stats"), encode_command(b"DBSIZE")]
-    )
+    memory, stats, entries = await ask([(b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",)])
     lines = b"\r\n".join(part for part in (memory, stats) if isinstance(part, bytes)).split(b"\r\n")
     pairs = dict(line.split(b":", 1) for line in lines if b":" in line)
     names = {
@@ -68,7 +66,7 @@ async def info_of(ask: Ask) -> dict[str, int]:
 async def _keys(ask: Ask, prefix: bytes) -> AsyncGenerator[list[bytes]]:
     cursor = b"0"
     for _ in range(_MAX_STEPS):
-        (reply,) = await ask([encode_command(b"SCAN", cursor, b"MATCH", _escaped(prefix) + b"*", b"COUNT", _STEP)])
+        (reply,) = await ask([(b"SCAN", cursor, b"MATCH", _escaped(prefix) + b"*", b"COUNT", _STEP)])
         match reply:
             case [bytes() as cursor, list() as found]:
                 keys = [key for key in found if isinstance(key, bytes) and key.startswith(prefix)]

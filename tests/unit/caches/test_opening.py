@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -161,3 +162,18 @@ async def test_other_backends_are_opened_by_who_knows_them() -> None:
     assert asked == [("mesh://front/shared", small)]
     with pytest.raises(SetupError, match="no cache backend is called 'mesh'"):
         open_backend("mesh://front/shared")
+
+
+def test_without_redis_py_an_address_that_needs_it_is_refused_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    for name in ("mesh.caches.redis", "mesh.caches.redis_client", "mesh.caches.redis_keyspace"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    # Checking needs nothing; opening does.
+    check_backend("rediss://:secret@host")
+    with pytest.raises(SetupError) as refused:
+        open_backend(["memory://", "rediss://:secret@host"])
+    wanted = "a cache at rediss: needs redis-py: pip install 'inference-mesh[redis]'"
+    assert str(refused.value) == wanted
+    open_backend("memory://")

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Generator
 
 import pytest
 import redis
 
-from mesh.caches import CacheStats, Entry, encode_rows, open_backend, read_rows
-from mesh.caches.addresses import RedisAddress, parse_redis
+from mesh.caches import Entry, encode_rows, open_backend, read_rows
+from mesh.caches.addresses import RedisAddress
 from mesh.caches.redis import RedisBackend
 from mesh.errors import SetupError, Unavailable
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock, settle
-from tests.harness.processes import wait_until
 from tests.harness.valkey import Valkey, valkey
-
-KEYS = [bytes([number]) * 16 for number in range(64)]
-ENTRIES = [Entry(key, b"value of " + key, 1000.0) for key in KEYS]
+from tests.unit.caches.given_redis import ENTRIES, KEYS, connections, counts, listening, opened
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +35,6 @@ def own() -> Generator[Valkey]:
     """A server that a test may kill."""
     with valkey() as running:
         yield running
-
-
-@asynccontextmanager
-async def opened(server: Valkey | str, **settings: object) -> AsyncGenerator[RedisBackend]:
-    address = parse_redis(server if isinstance(server, str) else server.url)
-    backend = RedisBackend(address, **{"timeout_s": 30.0, **settings})  # type: ignore[arg-type]
-    try:
-        yield backend
-    finally:
-        await backend.close()
-
-
-def counts(stats: CacheStats) -> tuple[int, int, int, int]:
-    return stats.hits, stats.misses, stats.failures, stats.skipped
-
-
-def connections(server: Valkey) -> int:
-    """Clients of the server, without the one that asks."""
-    return server.ask(b"CLIENT LIST\r\n").count(b"id=") - 1
 
 
 async def test_many_keys_are_one_command_and_many_values_one_write(server: Valkey) -> None:
@@ -155,7 +129,7 @@ async def test_a_paused_server_costs_its_timeout_and_late_replies_are_nobodys(ow
         await clock.advance(0.01)
         assert (await lookup).values == [None, None]
         own.resume()
-        # On the same connection: its late reply is not taken for this one's.
+        # Its late reply is not taken for this one's.
         assert (await cache.get_many("node", KEYS[2:3])).values == [ENTRIES[2].value]
         assert counts(await cache.read_stats()) == (1, 2, 1, 0)
         assert clock.planned == 0
@@ -224,84 +198,18 @@ async def test_a_password_is_needed_given_and_never_shown() -> None:
         with redis.Redis(unix_socket_path=server.path, password="secret") as client:
             client.execute_command("ACL", "SETUSER", "cacher", "on", ">other", "~mesh:*", "+@all")
         for address, trouble in (
-            (RedisAddress(path=server.path), "NOAUTH"),
-            (RedisAddress(path=server.path, password="wrong"), "WRONGPASS"),
-            (RedisAddress(path=server.path, password="secret", db=99), "ERR DB index"),
+            (RedisAddress(path=server.path), "Authentication required"),
+            (RedisAddress(path=server.path, password="wrong"), "invalid username-password pair"),
+            (RedisAddress(path=server.path, password="secret", db=99), "DB index is out of range"),
             (RedisAddress(path=server.path, password="secret", db=3), ""),
             (RedisAddress(path=server.path, username="cacher", password="other"), ""),
         ):
             cache = RedisBackend(address, timeout_s=30.0)
             told = await cache.probe()
-            assert told.startswith(trouble) if trouble else not told
+            assert trouble in told if trouble else not told
             assert await cache.put_many("node", ENTRIES[:1]) == (not trouble)
             assert "secret" not in told + cache.url + repr(await cache.read_stats())
             await cache.close()
-
-
-class Rubbish:
-    """Something that listens and answers whatever it was told to."""
-
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
-        self.connections = 0
-        self.asked = b""
-        self.heard = asyncio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        while asked := await reader.read(65536):
-            self.asked += asked
-            self.heard.set()
-            writer.write(self.answer)
-        writer.close()
-
-
-@asynccontextmanager
-async def listening(answer: bytes) -> AsyncGenerator[tuple[Rubbish, str]]:
-    with TemporaryDirectory() as folder:
-        path = str(Path(folder) / "s")
-        rubbish = Rubbish(answer)
-        server = await asyncio.start_unix_server(rubbish.serve, path)
-        try:
-            yield rubbish, f"redis+unix:{path}"
-        finally:
-            server.close()
-            await server.wait_closed()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"*1\r\n$3\r\nabc\r\n",
-        b"*2\r\n$3\r\nabc\r\n:7\r\n",
-        b"*2\r\n*0\r\n$-1\r\n",
-        b"$3\r\nabc\r\n",
-        b"-LOADING the data set\r\n",
-        b"*2\r\n$999999999999\r\n",
-        b"+OK\r\n+OK\r\n",
-    ],
-)
-async def test_rubbish_is_misses_and_the_connection_is_not_used_again(answer: bytes) -> None:
-    async with listening(answer) as (rubbish, url), opened(url, clock=ManualClock()) as cache:
-        for _ in range(4):
-            assert (await cache.get_many("node", KEYS[:2])).values == [None, None]
-        assert rubbish.connections == 3
-        assert counts(await cache.read_stats())[:2] == (0, 8)
-        assert (await cache.read_stats()).skipped == 1
-
-
-async def test_a_connection_on_which_nothing_comes_is_given_up() -> None:
-    clock = ManualClock()
-    async with listening(b"") as (silent, url), opened(url, timeout_s=0.1, clock=clock) as cache:
-        for connections_made in (1, 1, 1, 2):
-            lookup = asyncio.create_task(cache.get_many("node", KEYS[:1]))
-            await silent.heard.wait()
-            silent.heard.clear()
-            await clock.advance(0.1)
-            assert (await lookup).values == [None]
-            assert silent.connections == connections_made
-            await clock.advance(1.0)
 
 
 @pytest.mark.parametrize("left_ms", [-2, 0])
@@ -318,62 +226,11 @@ async def test_keys_of_others_are_not_deleted_whatever_the_server_says() -> None
         assert b"UNLINK" not in rubbish.asked
 
 
-async def test_closing_at_any_moment_leaves_no_connection(server: Valkey) -> None:
-    before = connections(server)
-    for turns in range(12):
-        cache = RedisBackend(parse_redis(server.url), timeout_s=30.0)
-        lookup = asyncio.create_task(cache.get_many("node", KEYS[:1]))
-        await settle(turns)
-        await cache.close()
-        assert (await lookup).values == [None]
-        await settle()
-        wait_until(lambda: connections(server) == before, f"closed after {turns} turns, it is connected still")
-
-
 async def test_a_reply_in_any_pieces_is_a_reply(server: Valkey) -> None:
     async with opened(server, max_value_bytes=8 << 20) as cache:
         large = bytes(range(256)) * (4 << 12)
         assert await cache.put_many("node", [Entry(KEYS[0], large), Entry(KEYS[1], b"small")]) == 2
         assert (await cache.get_many("node", KEYS[:3])).values == [large, b"small", None]
-
-
-async def test_callers_share_one_connection_and_one_attempt_to_connect(server: Valkey) -> None:
-    before = connections(server)
-    async with opened(server) as cache:
-        await asyncio.gather(*(cache.get_many("node", [key]) for key in KEYS))
-        assert connections(server) == before + 1
-    assert (await cache.read_stats()).failures == 0
-
-
-async def test_a_caller_that_goes_away_while_connecting_does_not_harm_the_others(server: Valkey) -> None:
-    async with opened(server) as cache:
-        tasks = [asyncio.create_task(cache.put_many("node", [entry])) for entry in ENTRIES[:4]]
-        await asyncio.sleep(0)
-        tasks[0].cancel()
-        assert await asyncio.gather(*tasks[1:]) == [1, 1, 1]
-
-
-async def test_too_many_calls_without_an_answer_are_misses_at_once(own: Valkey) -> None:
-    clock = ManualClock()
-    async with opened(own, clock=clock) as cache:
-        await cache.probe()
-        own.pause()
-        tasks = [asyncio.create_task(cache.get_many("node", KEYS[:1])) for _ in range(4097)]
-        await settle()
-        assert [task.done() for task in tasks] == [False] * 4096 + [True]
-        await clock.advance(30.0)
-        await asyncio.gather(*tasks)
-        own.resume()
-
-
-async def test_closing_ends_an_attempt_to_connect() -> None:
-    async with listening(b"") as (_, url):
-        address = replace(parse_redis(url), password="p")
-        cache = RedisBackend(address, timeout_s=30.0)
-        lookup = asyncio.create_task(cache.get_many("node", KEYS[:1]))
-        await settle()
-        await cache.close()
-        assert (await lookup).values == [None]
 
 
 async def test_settings_reach_the_server(server: Valkey) -> None:

@@ -47,15 +47,11 @@ async def behind_tls(server: Valkey, shown: Pair, folder: Path) -> AsyncGenerato
         yield listener.sockets[0].getsockname()[1]
 
 
-def trusting(authority: Pair) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.pem.decode())
-
-
 async def test_entries_travel_over_tls_in_any_size(authority: Pair, tmp_path: Path) -> None:
     with valkey() as server:
         async with behind_tls(server, signed("localhost", authority), tmp_path) as port:
             address = parse_redis(f"rediss://localhost:{port}")
-            cache = RedisBackend(address, timeout_s=30.0, tls=trusting(authority))
+            cache = RedisBackend(address, timeout_s=30.0, ca_pem=authority.pem.decode())
             large = bytes(range(256)) * 8192
             assert await cache.put_many("node", [Entry(KEY, large), Entry(KEY[1:] + b"s", b"small")]) == 2
             assert (await cache.get_many("node", [KEY, KEY[1:] + b"s"])).values == [large, b"small"]
@@ -68,8 +64,8 @@ async def test_a_certificate_that_is_not_trusted_or_anothers_is_a_miss_and_says_
 ) -> None:
     with valkey() as server:
         async with behind_tls(server, signed(host, authority), tmp_path) as port:
-            tls = None if host == "localhost" else trusting(authority)
-            cache = RedisBackend(parse_redis(f"rediss://localhost:{port}"), timeout_s=30.0, tls=tls)
+            ca_pem = "" if host == "localhost" else authority.pem.decode()
+            cache = RedisBackend(parse_redis(f"rediss://localhost:{port}"), timeout_s=30.0, ca_pem=ca_pem)
             assert "certificate" in await cache.probe()
             assert await cache.put_many("node", [Entry(KEY, b"value")]) == 0
             assert (await cache.read_stats()).failures > 0
