@@ -13,7 +13,6 @@ from typing import Any
 
 import aiocache
 import numpy as np
-import redis.asyncio
 
 from bench.measure import paired, paired_async
 from mesh.caches import (
@@ -113,15 +112,13 @@ def digests() -> dict[str, float]:
 
 
 async def server() -> dict[str, Any]:
-    """64 values of a classifier: at once, one by one, and at once by redis-py."""
+    """64 values of a classifier: at once, and one by one."""
     request = Tensors({"x": np.random.default_rng(1).random((BATCH, WIDTH), dtype=np.float32)})
     keys = digest_rows(SPEC, request)
     with valkey() as running:
         cache = open_backend(running.url, BackendSettings(timeout_s=5.0))
         values = encode_rows(keys, answer(BATCH))
         await cache.put_many("node", [Entry(key, value) for key, value in zip(keys, values, strict=True)])
-        client = redis.asyncio.Redis(unix_socket_path=running.path)
-        names = [b"mesh:node\0" + key for key in keys]
 
         async def at_once() -> None:
             assert None not in (await cache.get_many("node", keys)).values
@@ -130,14 +127,9 @@ async def server() -> dict[str, Any]:
             for key in keys:
                 assert (await cache.get_many("node", [key])).values != [None]
 
-        async def theirs() -> None:
-            assert None not in await client.mget(names)
-
         gets = await paired_async(_times(at_once, 20), _times(one_by_one, 5), rounds=ROUNDS)
-        peer = await paired_async(_times(at_once, 20), _times(theirs, 20), rounds=ROUNDS)
-        await client.aclose()
         await cache.close()
-    return {"one_by_one": gets.to_json(), "redis_py": peer.to_json()}
+    return gets.to_json()
 
 
 def _times(call: Callable[[], Awaitable[None]], times: int) -> Callable[[], Awaitable[int]]:
