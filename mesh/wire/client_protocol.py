@@ -35,7 +35,9 @@ SILENT: Final = "the server does not answer pings"
 LAST_STREAM_ID: Final = frames.MAX_STREAM_ID
 """The last one that a client can use: with it a connection has had its day."""
 WRITE_BYTES: Final = 256 << 10
-"""What is written at once: pieces of this size are put together in a cache and not in memory."""
+"""What is written at once."""
+FEW_PIECES: Final = 64
+"""So much in fewer pieces than these is not put together: to copy it costs more than to write it in pieces."""
 WRITE_BUFFER_BYTES: Final = 512 << 10
 """What is handed to the operating system and not taken yet; with more, no further call begins on the connection."""
 
@@ -201,11 +203,13 @@ class ClientProtocol(asyncio.Protocol):
             return
         connection = self.connection
         if not self.paused:
-            out = connection.take(WRITE_BYTES)
-            while out:
-                transport.write(out)
-                # With the buffer full, the rest waits until there is room again.
-                out = connection.take(WRITE_BYTES) if len(out) >= WRITE_BYTES and not self.paused else b""
+            # With the buffer full, the rest waits until there is room again.
+            while connection.sender.out and not self.paused:
+                pieces = connection.take_pieces(WRITE_BYTES)
+                if len(pieces) < FEW_PIECES and sum(map(len, pieces)) >= WRITE_BYTES:
+                    transport.writelines(pieces)
+                else:
+                    transport.write(b"".join(pieces))
             if not self.paused:
                 connection.sender.drained()
         if self.gone and not self.calls and self._linger is None:

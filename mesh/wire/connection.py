@@ -138,25 +138,24 @@ class Connection:
         if extra > 0:
             self._out.append(frames.window_update(0, extra))
 
-    def take(self, most: int | None = None) -> bytes:
-        """What is to be sent now; it is handed over once. With `most`, whole pieces up to about so many bytes."""
+    def take(self) -> bytes:
+        """What is to be sent now; it is handed over once."""
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self, most: int | None = None) -> list[Buffer]:
+        """The same in pieces, for who can write them without putting them together: worth it where they are large. With
+        `most`, whole pieces up to about so many bytes.
+        """
         out = self._out
-        if not out:
-            return b""
         if most is not None and sum(map(len, out)) > most:
             size = 0
             for count, piece in enumerate(out, start=1):
                 size += len(piece)
-                if size >= most and count < len(out):
-                    data = b"".join(out[:count])
+                if size >= most:
+                    pieces = out[:count]
                     del out[:count]
                     self._state.budget.earned += count
-                    return data
-        return b"".join(self.take_pieces())
-
-    def take_pieces(self) -> list[Buffer]:
-        """The same in pieces, for who can write them without putting them together: worth it where they are large."""
-        out = self.sender.out
+                    return pieces
         self.sender.out = self._out = []
         self._state.budget.earned += len(out)
         return out

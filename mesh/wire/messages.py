@@ -155,9 +155,15 @@ class MessageReader:
         """Add some data to a long message; what is left of it belongs to the next one."""
         missing = self._need - self._have
         if len(data) < missing:
+            half_was_there = self._have * 2 >= self._need
             self._have += len(data)
             self.held_bytes += len(data)
             message.write(data)
+            if self._have * 2 >= self._need and not half_was_there:
+                # Room for the rest, to the byte: left to itself it grows in many steps, and past the end.
+                message.seek(self._need - 1)
+                message.write(b"\0")
+                message.seek(self._have)
             return b""
         view = memoryview(data)
         message.write(view[:missing])
