@@ -13,6 +13,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
 from mesh.tensors import Tensors
 from mesh.topology import compile_file
+from scripts.page_server import PORT, serving, turned_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -113,12 +115,16 @@ def _pretty(value: Any, indent: str) -> str:
 async def ask(topology: Path, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
     """What a topology answers in one process."""
     results: list[Tensors | RequestError] = []
-    async with LocalMesh(compile_file(topology, LAYERS).plan("fused")) as mesh:
-        for request in requests:
-            try:
-                results.append(await mesh(request, Context(request_id=REQUEST_ID)))
-            except RequestError as error:
-                results.append(error)
+    compiled = compile_file(topology, LAYERS)
+    # What a topology fetches has to be there; what it keeps elsewhere does not.
+    fetches = any(node.uses == "nodes.fetch:Fetch" for node in compiled.graph.nodes)
+    with serving(turned_pages(), PORT) if fetches else nullcontext():
+        async with LocalMesh(compiled.plan("fused")) as mesh:
+            for request in requests:
+                try:
+                    results.append(await mesh(request, Context(request_id=REQUEST_ID)))
+                except RequestError as error:
+                    results.append(error)
     return results
 
 

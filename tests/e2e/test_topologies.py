@@ -13,7 +13,8 @@ from mesh.topology import Plan
 from scripts.record_golden import GOLDEN, REQUEST_ID, Golden
 from tests.harness.asking import asking, assert_alike, result_of
 from tests.harness.meshes import TOPOLOGIES, compiled
-from tests.harness.processes import StartMesh
+from tests.harness.outside import outside
+from tests.harness.processes import MeshUp, StartMesh
 
 pytestmark = [
     pytest.mark.processes,
@@ -34,7 +35,12 @@ def most_distributed(name: str) -> Plan:
 @pytest.mark.parametrize("name", FILES)
 async def test_answers_as_recorded_and_leaves_nothing_behind(name: str, start_mesh: StartMesh) -> None:
     plan = most_distributed(name)
-    mesh = start_mesh(str(FILES[name]), "--placement", plan.placement)
+    with outside(FILES[name]) as file:
+        await asks(start_mesh(str(file), "--placement", plan.placement), name, plan)
+
+
+async def asks(mesh: MeshUp, name: str, plan: Plan) -> None:
+    """Every recorded case; then the end."""
     address = await asyncio.to_thread(mesh.ready)
     golden = Golden.read(GOLDEN / f"{name}.json")
     async with asking(address, plan.graph.name) as ask:

@@ -24,6 +24,7 @@ from mesh.tensors import DATATYPES, Array, Tensors, concatenate
 from scripts.record_golden import GOLDEN, REQUEST_ID, Golden
 from tests.harness.asking import assert_alike, result_of
 from tests.harness.meshes import LINKS, TOPOLOGIES, Result, compiled, local_mesh
+from tests.harness.outside import outside
 
 FILES = {path.stem: path for path in sorted(TOPOLOGIES.glob("*.yaml"))}
 PLACED = [
@@ -31,7 +32,7 @@ PLACED = [
     for name, path in FILES.items()
     for placement in ("fused", "processes", *(yaml.safe_load(path.read_text()).get("placements") or {}))
 ]
-DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async")
+DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async", "tiered_cache")
 """Files whose models take a second to load, or a third of one for a row: not over every pair of engines."""
 LINKS_OF_DEAR = ("inproc", "wire", "grpcio")
 EVERYWHERE = [
@@ -87,7 +88,8 @@ class Outcomes:
         """Of the rows of the plain case, one at a time."""
         self.at_once: list[Result] = []
         """Of the same rows, all in flight together with the cases that fail."""
-        asyncio.run(self._ask(FILES[name], placement, link))
+        with outside(FILES[name]) as file:
+            asyncio.run(self._ask(file, placement, link))
 
     async def _ask(self, file: Path, placement: str, link: str) -> None:
         rows = [self.plain.take(row, row + 1) for row in range(self.plain.rows)]
