@@ -32,8 +32,8 @@ PLACED = [
     for name, path in FILES.items()
     for placement in ("fused", "processes", *(yaml.safe_load(path.read_text()).get("placements") or {}))
 ]
-DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async", "tiered_cache")
-"""Files whose models take a second to load, or a third of one for a row: not over every pair of engines."""
+DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async", "input_data_cache", "tiered_cache")
+"""Files whose models take a second to load, or whose requests a third of one: not over every pair of engines."""
 LINKS_OF_DEAR = ("inproc", "wire", "grpcio")
 EVERYWHERE = [
     pytest.param(name, placement, link, id=f"{name}-{placement}-{link}")
