@@ -23,6 +23,8 @@ from mesh.wire.stepping import StepTask
 
 __all__ = ["Aborted", "ServerCall"]
 
+FAREWELL_S = 0.05
+"""How long a client may take to end its side of a call that is answered before it is reset."""
 COPIED_BYTES = 64 << 10
 """A message of this length or more is sent after its prefix, and not copied behind it."""
 WRITE_AHEAD_BYTES = 64 << 10
@@ -267,9 +269,14 @@ class ServerCall(Intake, grpc.aio.ServicerContext[Any, Any] if TYPE_CHECKING els
             self._send_end(grpc.StatusCode.INTERNAL, str(error), ())
         connection = self.protocol.connection
         if not self.received_end and not connection.waiting_bytes(self.stream_id):
-            # 8.1: the answer is whole, and nobody waits for the rest of the request.
-            connection.reset(self.stream_id, ErrorCode.NO_ERROR)
+            # 8.1: the answer is whole, and nobody waits for the rest of the request. Most clients end it by themselves
+            # once they read the answer, and grpcio's takes a reset that comes along with the answer for a failure.
+            self.protocol.loop.call_later(FAREWELL_S, self._dismiss)
         self.close()
+        self.protocol.flush_soon()
+
+    def _dismiss(self) -> None:
+        self.protocol.connection.reset(self.stream_id, ErrorCode.NO_ERROR)
         self.protocol.flush_soon()
 
     def _send_end(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
