@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sysconfig
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +11,26 @@ import numpy as np
 
 from mesh.context import Context
 from mesh.errors import InvalidInput
-from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
 from mesh.tensors import Tensors
-from mesh.topology import compile_text
-from mesh.transports import InprocTransport, Limits
+from mesh.transports import InprocTransport
+from scripts.cache_passes import cached_mesh, one_pass, told, zipf
+from scripts.sentences import sentences
+from tests.harness.valkey import valkey
 
-__all__ = ["inference_cache", "shared_cache"]
+__all__ = ["inference_cache", "shared_cache", "tiered_cache"]
 
 ROOT = Path(__file__).resolve().parent.parent
-TOPOLOGIES = ROOT / "topologies"
 MOST_BYTES = 1 << 20
 DRAWN = 4000
 """Digits that are asked for, one at a time."""
-ZIPF = 1.1
-SEED = 7
+SENTENCES_DRAWN = 2000
 _TIERS = '{tiers: ["memory://", "mesh://store"], max_bytes: 1MiB, timeout: 250ms}'
-
-
-def _mesh(
-    name: str, placement: str, transport: InprocTransport, *, replace: Sequence[tuple[str, str]] = ()
-) -> LocalMesh:
-    text = (TOPOLOGIES / f"{name}.yaml").read_text()
-    for old, new in replace:
-        assert old in text
-        text = text.replace(old, new)
-    return LocalMesh(compile_text(text, LAYERS, folder=TOPOLOGIES).plan(placement), transport=transport)
 
 
 async def _misses(mesh: LocalMesh, transport: InprocTransport) -> int:
     """Rows that were computed so far, in the whole mesh."""
-    link = await transport.dial(mesh.gateway_address, Limits())
-    told = await link.stats(5.0)
-    await link.close()
-    return sum(one.misses for one in told.cached)
+    return sum(one.misses for one in (await told(mesh, transport)).cached)
 
 
 def files() -> list[bytes]:
@@ -60,7 +45,7 @@ async def inference_cache() -> dict[str, Any]:
     transport = InprocTransport()
     asked = files()
     passes: dict[str, dict[str, Any]] = {}
-    async with _mesh("inference_cache", "fused", transport) as mesh:
+    async with cached_mesh("inference_cache", "fused", transport) as mesh:
         for name, parameters in (("without", {"cache": "skip"}), ("cold", {}), ("warm", {})):
             before, took = await _misses(mesh, transport), list[float]()
             for data in asked:
@@ -85,17 +70,39 @@ async def shared_cache() -> dict[str, Any]:
     """Digits drawn by a Zipf law, asked of two replicas: each with a memory of its own, and with one cache for both."""
     with np.load(ROOT / "models" / "digits_sample.npz") as sample:
         images = sample["image"]
-    weights = 1.0 / np.arange(1, len(images) + 1) ** ZIPF
-    drawn = np.random.default_rng(SEED).choice(len(images), DRAWN, p=weights / weights.sum())
-    found: dict[str, Any] = {"rows": DRAWN, "different": len(set(drawn.tolist()))}
+    drawn = zipf(len(images), DRAWN)
+    found: dict[str, Any] = {"rows": DRAWN, "different": len(set(drawn))}
     alone = [(_TIERS, '{backend: "memory://"}'), ("  store:\n    uses: nodes.cache:MemoryCache\n", "")]
     alone += [("    with: {max_bytes: 64MiB}\n", ""), ("    cache: {nodes: [store]}\n", "")]
     alone += [("scale, store]", "scale]")]
     for name, changes in (("each its own", alone), ("one for both", ())):
         transport = InprocTransport()
-        async with _mesh("shared_cache", "shared", transport, replace=changes) as mesh:
-            for row in drawn.tolist():
+        async with cached_mesh("shared_cache", "shared", transport, replace=changes) as mesh:
+            for row in drawn:
                 await mesh(Tensors({"image": images[row : row + 1]}))
             computed = await _misses(mesh, transport)
         found[name] = {"computed": computed, "spared": round(1 - computed / DRAWN, 4)}
+    return found
+
+
+async def tiered_cache() -> dict[str, Any]:
+    """Sentences drawn by a Zipf law, one at a time, asked of two replicas with a Valkey behind the memory of each."""
+    text, _ = sentences()
+    drawn = zipf(len(text), SENTENCES_DRAWN)
+    requests = [Tensors({"text": text[row : row + 1]}) for row in drawn]
+    found: dict[str, Any] = {"different": len({text[row, 0].lower() for row in drawn})}
+    with valkey() as server:
+        moved = [("redis://127.0.0.1:6379", server.url)]
+        meshes: dict[str, dict[str, dict[str, str]]] = {
+            "first": {"`cache: skip`": {"cache": "skip"}, "all empty": {}, "all full": {}},
+            "restarted": {"after a restart: memories empty, Valkey full": {}},
+            "alone": {"Valkey killed, memories empty": {}},
+        }
+        for which, passes in meshes.items():
+            if which == "alone":
+                server.kill()
+            transport = InprocTransport()
+            async with cached_mesh("tiered_cache", "tiered", transport, replace=moved) as mesh:
+                for name, parameters in passes.items():
+                    found[name] = await one_pass(mesh, transport, "embed", requests, parameters)
     return found

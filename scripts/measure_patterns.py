@@ -9,7 +9,6 @@ MiniLM's. Times are those of the machine at hand, a median each.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import json
 import sys
@@ -30,7 +29,9 @@ from mesh.runtime import LocalMesh
 from mesh.tensors import Array, Tensors
 from mesh.topology import compile_file, compile_text
 from mesh.transports import InprocTransport, Limits, Transport
-from scripts.measure_caches import inference_cache, shared_cache
+from scripts.measure_caches import inference_cache, shared_cache, tiered_cache
+from scripts.measure_data_caches import input_data_cache, preprocessed_data_cache
+from scripts.sentences import sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ROOT / "topologies"
@@ -68,17 +69,6 @@ def rows_of(context: Context, node: str) -> int:
 
 
 # ===== Sentences =====
-
-
-@cache
-def sentences() -> tuple[Array, Array]:
-    """BYTES[5303, 1] and whether each is positive."""
-    sys.path.append(str(MODELS))
-    known: Any = importlib.import_module("sentiment_texts")  # beside the scripts that make the models, in no package
-    texts, ratings = known.sentences()
-    _, test = known.halves(len(texts))
-    text = np.array([texts[index].encode() for index in test], object)[:, None]
-    return text, (ratings[test] > 0).astype(np.int64)
 
 
 def batches() -> Iterator[Tensors]:
@@ -336,6 +326,9 @@ MEASURES: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "no_gain": no_gain,
     "inference_cache": inference_cache,
     "shared_cache": shared_cache,
+    "tiered_cache": tiered_cache,
+    "input_data_cache": input_data_cache,
+    "preprocessed_data_cache": preprocessed_data_cache,
 }
 
 

@@ -34,7 +34,11 @@ PICTURES: Mapping[str, str] = {
     "parallel_quorum": "fused",
     "canary": "fused",
     "shadow": "fused",
+    "inference_cache": "fused",
     "shared_cache": "shared",
+    "tiered_cache": "tiered",
+    "input_data_cache": "intake",
+    "preprocessed_data_cache": "prepared",
 }
 """Topology -> the placement that is drawn. parallel_async is drawn as parallel_sync is."""
 _PART = re.compile(r"(<!-- (file|measured): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -163,6 +167,48 @@ def _shared_cache(found: Any) -> str:
     return _table(["cache", "rows", "different ones", "computed", "spared"], rows)
 
 
+def _tiered_cache(found: Any) -> str:
+    return _passes({name: one for name, one in found.items() if name != "different"}, "asked of MiniLM", "MiniLM")
+
+
+def _input_data_cache(found: Any) -> str:
+    rows = [
+        (
+            name,
+            one["requests"],
+            one["fetched"],
+            one["megabytes"],
+            f"{1 - one['fetched'] / (2 * one['requests']):.1%}",
+            one["mean_ms"],
+        )
+        for name, one in found.items()
+    ]
+    return _table(
+        ["", "pages asked about", "fetched", "MB fetched", "of two fetches a page spared", "ms a page, mean"], rows
+    )
+
+
+def _preprocessed_data_cache(found: Any) -> str:
+    return _passes(found, "decoded", "`prepare`")
+
+
+def _passes(found: Any, asked: str, node: str) -> str:
+    """What `scripts/cache_passes.py` counts."""
+    rows = [
+        (
+            name,
+            one["requests"],
+            one["computed"],
+            f"{one['spared']:.1%}",
+            one["busy_s"],
+            one["mean_ms"],
+            one["median_ms"],
+        )
+        for name, one in found.items()
+    ]
+    return _table(["", "rows", asked, "spared", f"{node} busy, s", "ms a row, mean", "median"], rows)
+
+
 TABLES: Mapping[str, Callable[[Any], str]] = {
     "serial_ocr": lambda every: _serial_ocr(every["serial_ocr"]),
     "serial_ocr, time": lambda every: _serial_ocr_ms(every["serial_ocr"]),
@@ -174,6 +220,9 @@ TABLES: Mapping[str, Callable[[Any], str]] = {
     "no_gain": lambda every: _no_gain(every["no_gain"]),
     "inference_cache": lambda every: _inference_cache(every["inference_cache"]),
     "shared_cache": lambda every: _shared_cache(every["shared_cache"]),
+    "tiered_cache": lambda every: _tiered_cache(every["tiered_cache"]),
+    "input_data_cache": lambda every: _input_data_cache(every["input_data_cache"]),
+    "preprocessed_data_cache": lambda every: _preprocessed_data_cache(every["preprocessed_data_cache"]),
 }
 
 
