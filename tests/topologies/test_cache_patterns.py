@@ -126,3 +126,31 @@ async def test_a_restart_loses_the_memory_and_not_the_server_and_a_server_that_i
         alone, asked = await twice("fused")
         assert asked == [5, 5], "the memory above it serves on"
         np.testing.assert_allclose(alone["probabilities"], first["probabilities"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("what", ["killed", "paused", "full"])
+async def test_no_request_fails_of_a_server_that_is_killed_or_paused_or_full_under_load(
+    what: str, tmp_path: Path
+) -> None:
+    texts = [f"This is film number {number}, and I liked it.".encode() for number in range(24)]
+    rows = [Tensors({"text": np.array([[text]], object)}) for text in texts]
+    full = ("maxmemory 1mb", "maxmemory-policy noeviction") if what == "full" else ()
+    with valkey(*full) as server:
+        file = moved(TOPOLOGIES / "tiered_cache.yaml", tmp_path, {"redis://127.0.0.1:6379": server.url})
+        async with local_mesh(file, "tiered", "wire", tmp_path) as mesh:
+
+            def asked(few: list[Tensors], how: dict[str, str]) -> list[asyncio.Task[Tensors]]:
+                context = Context(parameters=dict(how)).within(60.0)
+                return [asyncio.ensure_future(mesh(row, context)) for row in few]
+
+            expected = await asyncio.gather(*asked(rows, {"cache": "skip"}))
+            load = [task for _ in range(4) for task in asked(rows[:16], {})]
+            _, pending = await asyncio.wait(load, return_when=asyncio.FIRST_COMPLETED)
+            assert pending
+            {"killed": server.kill, "paused": server.pause, "full": lambda: None}[what]()
+            answers = await asyncio.gather(*load, *asked(rows, {}))
+            if what == "full":
+                assert server.ask(b"INFO errorstats\r\n").count(b"errorstat_OOM"), "nothing was refused"
+    for answer, alone in zip(answers, [*expected[:16] * 4, *expected], strict=True):
+        # Rows met in other batches.
+        np.testing.assert_allclose(answer["probabilities"], alone["probabilities"], rtol=0, atol=1e-4)
