@@ -20,12 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def start_mesh(request: pytest.FixtureRequest) -> Generator[StartMesh]:
     """Starts `mesh up` with the arguments it is called with; what it started ends with the test."""
-    with mesh_processes(request.config.getoption("engine")) as start:
+    with mesh_processes(str(request.config.getoption("engine"))) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def start_shared_mesh(request: pytest.FixtureRequest) -> Generator[StartMesh]:
     """The same; what it started ends with the module."""
-    with mesh_processes(request.config.getoption("engine")) as start:
+    with mesh_processes(str(request.config.getoption("engine"))) as start:
         yield start
