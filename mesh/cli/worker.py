@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.runtime.launch import Launch, serve
-from mesh.runtime.loop import loop_factory
+from mesh.runtime.loop import loop_factory, yield_to_models
 from mesh.supervisor import hold_lifeline
 
 __all__ = ["add"]
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     launch = Launch.read(arguments.launch)
     hold_lifeline(grace_s=launch.grace_s + 5.0)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    yield_to_models()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(launch))
     return 0

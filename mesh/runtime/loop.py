@@ -1,11 +1,23 @@
-"""The event loop that workers and the command line run on."""
+"""The event loop that workers and the command line run on, and how it shares the interpreter with threads."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
-__all__ = ["loop_factory"]
+__all__ = ["loop_factory", "yield_to_models"]
+
+SWITCH_INTERVAL_S = 0.0005
+"""Python's own 5 ms are as long as a model runs: measured with batches of 15 ms, the loop and the model's thread took
+turns instead of running side by side (50 µs a row; 38 with this, and no better or worse down to 0.2 ms)."""
+
+
+def yield_to_models() -> None:
+    """Have the loop give the interpreter to a waiting thread sooner. For a process that is all ours: it holds for all
+    of it.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
