@@ -16,8 +16,6 @@ from mesh.transports.grpc import GrpcLink
 
 __all__ = ["Served", "asking", "connect"]
 
-UNSERVED = "the worker serves no such kind of node"
-
 
 @dataclass(frozen=True, slots=True)
 class Served:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -112,18 +111,17 @@ def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> 
                 request.check_once()
             rows, clock = request.rows, context.clock
             began = clock.now()
-            started = time.perf_counter()
             try:
                 answer = await verb(request, context)
             finally:
-                counter.ran(rows, clock.now() - began)
+                took_s = clock.now() - began
+                counter.ran(rows, took_s)
             _check_answer(answer, gives, rows, node.expands)
         except BaseException as error:
             context.explain(error, node=spec.name)
             raise
         if context.timings is not None:
-            compute_s = time.perf_counter() - started
-            timing = NodeTiming(node=spec.name, worker=worker, pid=pid, rows=answer.rows, compute_s=compute_s)
+            timing = NodeTiming(node=spec.name, worker=worker, pid=pid, rows=answer.rows, compute_s=took_s)
             context.timings.append(timing)
         return answer
 
@@ -169,9 +167,9 @@ def _observed(handler: Handler[Tensors], spec: GraphNode, worker: str, *, layere
         if context.timings is None:
             return await handler(request, context)
         own: list[NodeTiming] = []
-        started = time.perf_counter()
+        began = context.clock.now()
         answer = await handler(request, replace(context, timings=own))
-        elapsed_s = time.perf_counter() - started
+        elapsed_s = context.clock.now() - began
         # A request that a batch layer cut up was given to the node in pieces: they count as one.
         compute_s = sum(timing.compute_s for timing in own)
         if own:
