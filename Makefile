@@ -48,9 +48,10 @@ fetch: models/fetched/.ready
 demo: setup fetch
 	@$(PY) scripts/demo.py
 
-# Every test over the wire, then those that start processes over grpcio: the other engine, and both together.
+# Every test over the wire, then those that start processes over grpcio: the other engine, and both together. Property
+# tests take the same examples each time here, so that a change is judged by what it changed; plain `pytest` tries new ones.
 test: setup fetch
-	$(BIN)/pytest
+	$(BIN)/pytest --hypothesis-profile=ci
 	$(BIN)/pytest --engine grpcio tests/e2e
 
 check: lint types contracts buf protos-check test

@@ -9,6 +9,7 @@ from mesh.wire.budget import GLITCH
 from mesh.wire.control import broken_priority
 from mesh.wire.events import DataReceived, HeadReceived, TrailersReceived
 from mesh.wire.faults import ConnectionFault, ErrorCode, StreamFault
+from mesh.wire.headers import LONG_BLOCK
 from mesh.wire.state import ANY, CONTINUATION_ONLY, Block, State
 from mesh.wire.streams import BODY, ENDED, HEAD, Stream
 
@@ -85,6 +86,8 @@ def on_headers(state: State, flags: int, stream_id: int, data: bytes, begin: int
         _on_block(state, flags, stream_id, data[begin:end], rule)
     elif stream_id == 0:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "6.2: HEADERS on stream 0")
+    elif end - begin > state.limits.max_header_bytes:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, LONG_BLOCK)
     else:
         state.block = Block(flags, stream_id, data[begin:end], rule)
         state.expects = CONTINUATION_ONLY
@@ -96,10 +99,10 @@ def on_continuation(state: State, flags: int, stream_id: int, data: bytes, begin
     if block is None or block.stream_id != stream_id:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "6.10: CONTINUATION of no header block")
     limits = state.limits
+    if block.size + end - begin > limits.max_header_bytes or len(block.pieces) >= limits.max_headers_frames:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, LONG_BLOCK)
     block.pieces.append(data[begin:end])
     block.size += end - begin
-    if block.size > limits.max_header_bytes or len(block.pieces) > limits.max_headers_frames:
-        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block past any bound")
     if flags & frames.END_HEADERS:
         state.block = None
         state.expects = ANY

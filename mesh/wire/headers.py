@@ -27,8 +27,10 @@ from mesh.wire.faults import ConnectionFault, ErrorCode
 from mesh.wire.fields import Field, broken_head, broken_trailers
 from mesh.wire.limits import WireLimits
 
-__all__ = ["NO_TABLE", "HeaderReader", "Headers", "encode_block", "encode_field"]
+__all__ = ["LONG_BLOCK", "NO_TABLE", "HeaderReader", "Headers", "encode_block", "encode_field"]
 
+LONG_BLOCK: Final = "a header block past any bound"
+"""What a peer is told that sends one."""
 NO_TABLE: Final = b"\x20"
 """A dynamic table of size zero (RFC 7541, 6.3): what our first block on a connection begins with."""
 TIMEOUT_BYTES: Final = 24
@@ -145,7 +147,7 @@ class HeaderReader:
 
     def _decode(self, block: bytes) -> tuple[Field, ...]:
         if len(block) > self._limits.max_header_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block past any bound")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, LONG_BLOCK)
         try:
             return self._decoder.decode(block)
         except BlockTooLong:

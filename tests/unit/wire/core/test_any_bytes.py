@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.wire import frames
 from mesh.wire.faults import ErrorCode
 from tests.unit.wire.core import given as by_hand
-from tests.unit.wire.core.oracle import Oracle, drive, framed
+from tests.unit.wire.core.oracle import LIMITS, Oracle, drive, framed
 from tests.unit.wire.core.recorded import Recording, record
 
 ROLE = st.sampled_from([False, True])
@@ -66,6 +67,18 @@ def test_frames_that_make_some_sense(client: bool, sent: list[tuple[bytes, bytes
         for start in range(0, len(piece), step if step and len(piece) < 500 else len(piece)):
             size = step if step and len(piece) < 500 else len(piece)
             oracle.receive(piece[start : start + size], choices)
+
+
+@pytest.mark.parametrize("sizes", [(LIMITS.max_header_bytes + 1,), (8000, LIMITS.max_header_bytes - 7999)])
+def test_no_more_of_an_unfinished_header_block_is_held_than_its_bound(sizes: tuple[int, ...]) -> None:
+    first, *rest = (bytes(size) for size in sizes)
+    sent = [by_hand.headers(1, block=first, more=True), *[by_hand.continuation(1, one, more=True) for one in rest]]
+    oracle = Oracle(client=False)
+    oracle.receive(frames.PREFACE + by_hand.settings() + by_hand.settings(ack=True))
+    for one in sent:
+        assert not oracle.over
+        oracle.receive(one)
+    assert oracle.over
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +36,14 @@ STREAMED = ("unary_stream", "stream_stream")
 REFERENCE = "grpcio to grpcio"
 MATRIX = [f"{client} to {server}" for client in CLIENTS for server in SERVERS]
 MOST_ATTEMPTS = 50
-"""To observe what grpcio's client does not hide."""
+"""To observe what grpcio's client does not hide. Each gives its requests more slowly than the one before."""
 UNBOUNDED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 Behaviour = Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]
+
+
+_pauses: ContextVar[int] = ContextVar("_pauses", default=0)
+"""Turns of the loop between two requests of a call."""
 
 
 class Crossed(Exception):
@@ -56,12 +62,14 @@ def as_grpcio(scenario: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
     references: dict[Any, Any] = {}
 
     async def observed(engines: str, given: dict[str, Any]) -> Any:
+        _pauses.set(0)
         for attempt in itertools.count(1):
             try:
                 return await scenario(engines=engines, **given)
             except Crossed:
                 assert engines.startswith("grpcio")
                 assert attempt < MOST_ATTEMPTS
+                _pauses.set(attempt * attempt)
 
     @pytest.mark.parametrize("engines", MATRIX)
     @functools.wraps(scenario)
@@ -119,7 +127,19 @@ async def ending(call: Any) -> Ending:
 def ask(channel: Any, kind: str, requests: Sequence[bytes] = (b"request",), **given: Any) -> Any:
     """A call of one of the four kinds; those that take one request take the first."""
     method = getattr(channel, kind)(f"/test/{kind}")
-    return method(iter(requests) if kind.startswith("stream") else requests[0], **given)
+    return method(_offered(requests) if kind.startswith("stream") else requests[0], **given)
+
+
+def _offered(requests: Sequence[bytes]) -> Iterable[bytes] | AsyncIterator[bytes]:
+    pauses = _pauses.get()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for request in requests:
+            yield request
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+
+    return slowly() if pauses else iter(requests)
 
 
 def handler(kind: str, behave: Behaviour) -> dict[str, Any]:
