@@ -1,0 +1,1 @@
+"""Rows of files through a graph: input, shards, output, manifest."""
