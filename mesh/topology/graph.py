@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mesh.signature import TensorSpec
+from mesh.topology.graph_jobs import GraphJobs, GraphSchedule
 
 __all__ = [
     "MESH",
@@ -196,6 +197,9 @@ class Graph:
     outputs: dict[str, str]
     """Output of the graph -> the edge that gives it."""
     caches: tuple[GraphCache, ...] = ()
+    jobs: GraphJobs | None = None
+    """None where the file has no `jobs:`: then it takes none."""
+    schedules: tuple[GraphSchedule, ...] = ()
 
     def cache(self, name: str) -> GraphCache:
         """The cache of that name. Raises KeyError."""
