@@ -5,28 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mesh.cli.answers import answer_table, save_answer
 from mesh.cli.connect import connect
 from mesh.cli.inputs import INPUT_HELP, read_inputs
-from mesh.cli.jsonable import json_of_array, json_of_tensors
+from mesh.cli.jsonable import json_of_tensors
 from mesh.cli.reports import json_of_report, missing_branches, report_tables
 from mesh.cli.streaming import show_stream
-from mesh.cli.terminal import duration, printable, run_until_interrupted, saying, show
+from mesh.cli.terminal import duration, run_until_interrupted, saying, show
 from mesh.context import Context
 from mesh.errors import SetupError
-from mesh.tensors import Tensors, datatype_of
+from mesh.tensors import Tensors
 from mesh.transports import DEFAULT_ENGINE, ENGINES
 
 __all__ = ["add"]
-
-ROWS_SHOWN = 20
-CELL_SHOWN = 100
-"""Characters of one row of one tensor."""
 
 
 def add(commands: Any) -> None:
@@ -66,17 +60,8 @@ async def _call(arguments: argparse.Namespace) -> int:
     else:
         _show(answer, context, elapsed_s)
     if arguments.output:
-        _save(arguments.output, answer)
+        save_answer(arguments.output, answer)
     return 0
-
-
-def _save(path: Path, answer: Tensors) -> None:
-    """Write an .npz file that `numpy.load` reads without pickle; BYTES become fixed-width byte strings."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in answer.items():
-            plain = array.astype("S") if array.dtype.hasobject else array
-            with archive.open(f"{name.replace('/', '_')}.npy", "w") as file:
-                np.lib.format.write_array(file, plain, allow_pickle=False)
 
 
 def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, Any]:
@@ -89,29 +74,9 @@ def _jsonable(answer: Tensors, context: Context, elapsed_s: float) -> dict[str, 
 
 
 def _show(answer: Tensors, context: Context, elapsed_s: float) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("row", justify="right", style="dim")
-    for name, array in answer.items():
-        table.add_column(Text(printable(f"{name}: {datatype_of(array)}{list(array.shape)}")))
-    for row in range(min(answer.rows, ROWS_SHOWN)):
-        table.add_row(str(row), *(Text(_cell(array[row : row + 1])) for array in answer.values()))
-    parts: list[Any] = [table]
-    if answer.rows > ROWS_SHOWN:
-        parts.append(Text(f"… {answer.rows - ROWS_SHOWN} more rows (--json shows all, -o saves them)", style="dim"))
+    parts = answer_table(answer)
     parts += map(Text, missing_branches(context.joins or ()))
     parts += report_tables(context)
     show(*parts, Text(f"{elapsed_s * 1e3:.2f} ms", style="dim"))
-
-
-def _cell(row: Any) -> str:
-    value = json_of_array(row)[0]
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, list):
-        shown = json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
-    else:
-        shown = printable(value) if isinstance(value, str) else json.dumps(value)
-    return shown if len(shown) <= CELL_SHOWN else f"{shown[: CELL_SHOWN - 3]}..."
