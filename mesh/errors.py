@@ -111,7 +111,8 @@ class RequestError(MeshError):
     Texts are bounded here and not on the way, so that an error is the same wherever its node runs.
 
     Args:
-        text: What went wrong, safe to show to the caller: never an internal path or key. Cut after 2 KiB.
+        text: What went wrong, safe to show to the caller: never an internal path or key, and never the row's number,
+            which is another for a caller whose rows were a part of a batch. Cut after 2 KiB.
         node: The node at which it went wrong; empty at the graph's own edge. Cut after 512 bytes, as are the next two.
         tensor: The tensor that was wrong, where one was.
         row: The row of the request that was wrong, from 0; None when it is the request as a whole.
@@ -151,7 +152,12 @@ class RequestError(MeshError):
 
     def __str__(self) -> str:
         where = f"node {self.node}: " if self.node else ""
-        return f"{where}{self.text}"
+        return f"{where}{self.told}"
+
+    @property
+    def told(self) -> str:
+        """The text, with the row before it where there is one, as the caller counts it."""
+        return self.text if self.row is None else f"row {self.row}: {self.text}"
 
     def locate(self, *, node: str, request_id: str) -> None:
         """Fill in the node and the request where they are not known yet."""

@@ -13,8 +13,8 @@ manager for load and unload, and one verb by kind. It can be built and called in
             return Tensors({"x": inputs["x"] / self._divide_by})
 
 It knows no transport, no batching and no neighbour. What it is given is read-only; row i of what it gives answers row
-i of what it was given. It raises `InvalidInput` for what the caller did wrong; anything else that it raises becomes
-`NodeFailed`.
+i of what it was given. It raises `InvalidInput` for what the caller did wrong, with the row as `row=` and not in its
+text; anything else that it raises becomes `NodeFailed`.
 """
 
 from __future__ import annotations

@@ -146,4 +146,4 @@ def _tokenizer(path: Path, max_tokens: int) -> tuple[Tokenizer, str]:
 
 
 def _wrong(row: int, what: str) -> InvalidInput:
-    return InvalidInput(f"tensor 'text', row {row}: {what}", tensor="text", row=row)
+    return InvalidInput(f"tensor 'text': {what}", tensor="text", row=row)

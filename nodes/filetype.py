@@ -49,7 +49,7 @@ def _features(files: list[bytes]) -> Array:
         tail = data[-BLOCK:].rstrip()[-WIDTH:]
         if len(head) < SHORTEST:
             raise InvalidInput(
-                f"tensor 'file', row {row}: {len(data)} bytes, of which {len(head)} after leading white space; "
+                f"tensor 'file': {len(data)} bytes, of which {len(head)} after leading white space; "
                 f"the type of a file can be told from {SHORTEST} on",
                 tensor="file",
                 row=row,

@@ -75,7 +75,7 @@ class DecodeImage(Threaded, Preprocess):
             if image.size != first.size:
                 raise self._reader.wrong(
                     row,
-                    f"{image.height}x{image.width} pixels where row 0 has {first.height}x{first.width}; "
+                    f"{image.height}x{image.width} pixels where others have {first.height}x{first.width}; "
                     "rows of one batch need one size (the node's `size` would resize them)",
                 )
         return first.height, first.width

@@ -108,7 +108,7 @@ class FindLines(Predict):
             for box in found:
                 height, width = size_of(box)
                 total += height * width * 3
-                check_total(total, self._max_total, f"the lines of rows 0 to {row}", "image")
+                check_total(total, self._max_total, "the lines so far", "image")
                 lines.append(self._reader.png(cut_out(pixels, box)))
             boxes.append(found)
             sources += [row] * len(found)

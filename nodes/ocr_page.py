@@ -142,7 +142,7 @@ def _turned(reader: Reader, files: list[bytes], quarters: list[int], max_total: 
     for row, (data, count) in enumerate(zip(files, quarters, strict=True)):
         image = reader.open(row, data)
         total += image.width * image.height * 3
-        check_total(total, max_total, f"rows 0 to {row}", reader.tensor)
+        check_total(total, max_total, "the pictures so far", reader.tensor)
         out[row] = reader.turned(row, image, count) if count else data
     return out
 

@@ -112,7 +112,7 @@ class Reader:
 
     def wrong(self, row: int, what: str) -> InvalidInput:
         """The error that names tensor and row."""
-        return InvalidInput(f"tensor {self.tensor!r}, row {row}: {what}", tensor=self.tensor, row=row)
+        return InvalidInput(f"tensor {self.tensor!r}: {what}", tensor=self.tensor, row=row)
 
     def _rgb(self, image: Image, size: tuple[int, int]) -> Image:
         if image.mode.startswith("I"):

@@ -27,9 +27,8 @@ def as_text(name: str, array: Array) -> list[str]:
             texts.append(item.decode())
         except UnicodeDecodeError as error:
             row = len(texts) * len(array) // array.size
-            raise InvalidInput(
-                f"tensor {name!r}, row {row}: byte {error.start} is not UTF-8", tensor=name, row=row
-            ) from None
+            text = f"tensor {name!r}: byte {error.start} is not UTF-8"
+            raise InvalidInput(text, tensor=name, row=row) from None
     return texts
 
 

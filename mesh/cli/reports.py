@@ -69,7 +69,7 @@ def missing_branches(joins: Iterable[JoinOutcome]) -> Iterator[str]:
             elif one.error is not None:
                 # A branch may fail for what went wrong further up.
                 where = f"node {one.error.node}: " if one.error.node not in ("", one.branch) else ""
-                why = printable(f"{one.error.code}: {where}{one.error.text}")
+                why = printable(f"{one.error.code}: {where}{one.error.told}")
                 yield f"{printable(join.node)}: {printable(one.branch)} failed: {why}"
 
 

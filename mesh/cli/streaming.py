@@ -51,7 +51,7 @@ async def show_stream(served: Served, request: Tensors, context: Context, *, as_
             name = printable(node).ljust(width)
             if isinstance(result, RequestError):
                 error = result
-                tell(node, {"error": json_of_error(result)}, f"{name}  {printable(f'{result.code}: {result.text}')}")
+                tell(node, {"error": json_of_error(result)}, f"{name}  {printable(f'{result.code}: {result.told}')}")
             else:
                 error = None
                 tell(node, _jsonable(result), f"{name}  {_short(result)}")

@@ -246,6 +246,6 @@ def unanswered(branches: Branches, answered: Array, *, every: bool) -> RequestEr
         return error
     row = int(answered.argmin())
     if not every:
-        return InvalidInput(f"no branch answered row {row}", row=row)
+        return InvalidInput("no branch answered", row=row)
     missing = list(branches)[int(present_in(branches)[:, row].argmin())]
-    return InvalidInput(f"branch {missing!r} did not answer row {row}, and every branch is needed", row=row)
+    return InvalidInput(f"branch {missing!r} did not answer, and every branch is needed", row=row)

@@ -190,7 +190,7 @@ class Select(Aggregate):
         wrong = (found < 0) | (found >= len(names))
         if wrong.any():
             at = int(wrong.argmax())
-            text = f"the selector {self._tensor!r} is {flat[at]} in row {where[at]}; there is: {', '.join(names)}"
+            text = f"the selector {self._tensor!r} is {flat[at]}; there is: {', '.join(names)}"
             raise InvalidInput(text, tensor=self._tensor, row=int(where[at]))
         chosen[where] = found
         return chosen
@@ -199,4 +199,4 @@ class Select(Aggregate):
         row = int(answered.argmin())
         name = names[chosen[row]] if chosen[row] >= 0 else self._selector
         error = first_error(Branches.trusted({name: branches[name]}, branches.rows))
-        return error or InvalidInput(f"branch {name!r} was chosen for row {row}, and did not answer it", row=row)
+        return error or InvalidInput(f"branch {name!r} was chosen, and did not answer", row=row)

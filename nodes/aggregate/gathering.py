@@ -151,7 +151,7 @@ class Gather(Aggregate):
     def _listed(self, name: str, array: Array, sources: Array, counts: Array) -> Array:
         if counts.size and counts.max() > self._most:
             row = int((counts > self._most).argmax())
-            text = f"{counts[row]} rows came of row {row}, and a list of {name!r} has places for {self._most}"
+            text = f"{counts[row]} rows came of it, and a list of {name!r} has places for {self._most}"
             raise InvalidInput(text, tensor=name, row=row)
         out = blank((len(counts), self._most, *array.shape[1:]), array.dtype)
         places = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -251,7 +251,7 @@ def _of_row(error: InvalidInput | Unavailable, row: int, reference: Reference | 
     if error.tensor:
         return error
     text = f"{reference}: {error.text}" if reference is not None else error.text
-    text = f"tensor {_TENSOR!r}, row {row}: {text}"
+    text = f"tensor {_TENSOR!r}: {text}"
     if isinstance(error, Unavailable):
         return Unavailable(text, tensor=_TENSOR, row=row, retry_after_s=error.retry_after_s)
     return InvalidInput(text, tensor=_TENSOR, row=row)

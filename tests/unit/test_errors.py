@@ -74,6 +74,13 @@ def test_an_error_that_knows_its_node_is_not_told_another() -> None:
     assert str(InvalidInput("why")) == "why"
 
 
+def test_the_row_is_told_beside_the_text_and_moves_with_it() -> None:
+    error = InvalidInput("why", node="first", row=3)
+    assert (error.text, error.told, str(error)) == ("why", "row 3: why", "node first: row 3: why")
+    error.row = 0
+    assert str(error) == "node first: row 0: why"
+
+
 @given(st.text(), st.text(max_size=10))
 def test_short_texts_are_kept(text: str, name: str) -> None:
     error = NodeFailed(text[:512], node=name, tensor=name, request_id=name)

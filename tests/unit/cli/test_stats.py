@@ -175,7 +175,7 @@ JOIN = JoinOutcome(
 def test_a_line_tells_of_each_branch_that_a_join_did_without() -> None:
     assert list(missing_branches([JOIN, JoinOutcome("other", JOIN.branches[:1])])) == [
         r"answer: b failed: RESOURCE_EXHAUSTED: full\n",
-        "answer: c failed: INVALID_ARGUMENT: node scale: bad",
+        "answer: c failed: INVALID_ARGUMENT: node scale: row 2: bad",
         "answer: d was late",
     ]
 

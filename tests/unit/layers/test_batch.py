@@ -171,6 +171,7 @@ async def test_the_row_of_an_error_counts_from_the_callers_own_first_row() -> No
     with pytest.raises(InvalidInput) as caught:
         await large
     assert caught.value.row == 3
+    assert str(caught.value) == "row 3: bad"
 
 
 async def test_pieces_that_do_not_fit_together_are_the_nodes_fault() -> None:

@@ -53,7 +53,7 @@ async def test_a_list_holds_as_many_rows_as_count_says_and_then_blanks() -> None
 async def test_more_rows_than_a_list_has_places_for_are_refused_by_row() -> None:
     node = Gather(how={"text": "list"}, most=1)
     error = failure(node, PAGES)
-    assert error == InvalidInput("2 rows came of row 0, and a list of 'text' has places for 1", tensor="text", row=0)
+    assert error == InvalidInput("2 rows came of it, and a list of 'text' has places for 1", tensor="text", row=0)
 
 
 async def test_numbers_have_a_sum_a_mean_and_extremes() -> None:

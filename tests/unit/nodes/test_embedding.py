@@ -81,9 +81,9 @@ async def test_no_rows_give_no_vectors(minilm: SentenceEmbedding) -> None:
 
 
 async def test_bad_rows_are_named(minilm: SentenceEmbedding) -> None:
-    with pytest.raises(InvalidInput, match=r"^tensor 'text', row 1: byte 0 is not UTF-8"):
+    with pytest.raises(InvalidInput, match=r"^row 1: tensor 'text': byte 0 is not UTF-8"):
         await vectors(minilm, [b"fine", b"\xff"])
-    with pytest.raises(InvalidInput, match=r"^tensor 'text', row 1: 65537 bytes; at most 65536 are taken") as caught:
+    with pytest.raises(InvalidInput, match=r"^row 1: tensor 'text': 65537 bytes; at most 65536 are taken") as caught:
         await vectors(minilm, [b"fine", bytes(65_537)])
     assert (caught.value.tensor, caught.value.row) == ("text", 1)
     with pytest.raises(InvalidInput, match=r"shape \[1, 2\]: one text a row is needed"):

@@ -84,7 +84,7 @@ async def test_a_link_out_of_the_root_is_refused(root: Path, target: str) -> Non
     (root / "inner" / "out").symlink_to("../../secret")
     (root / "link").symlink_to(target)
     error = await refusal("file:link", root)
-    assert error.text == "tensor 'reference', row 0: file:link: it lies outside the roots"
+    assert error.text == "tensor 'reference': file:link: it lies outside the roots"
 
 
 async def test_a_folder_that_is_a_link_out_of_the_root_is_refused(root: Path) -> None:
@@ -155,7 +155,7 @@ async def test_what_is_no_regular_file_is_refused(root: Path) -> None:
 async def test_a_missing_file_is_refused(root: Path, name: str) -> None:
     error = await refusal(f"file:{name}", root)
     assert isinstance(error, InvalidInput)
-    assert error.text == f"tensor 'reference', row 0: file:{name}: there is no such file"
+    assert error.text == f"tensor 'reference': file:{name}: there is no such file"
 
 
 async def test_a_name_that_is_too_long_is_refused(root: Path) -> None:
@@ -205,13 +205,13 @@ async def test_the_number_of_rows_is_bounded(root: Path) -> None:
 
 async def test_the_first_bad_row_is_named(root: Path) -> None:
     given = ["file:a.txt", "file:a.txt", "file:missing", "file:also/missing", "file:missing"]
-    with pytest.raises(InvalidInput, match="row 2: file:missing") as caught:
+    with pytest.raises(InvalidInput, match="row 2: tensor 'reference': file:missing") as caught:
         await fetch(*given, roots=[root])
     assert caught.value.row == 2
 
 
 async def test_a_reference_that_cannot_be_read_is_named_before_any_file_is_opened(root: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"row 1: a file: reference has no '\.\.'"):
+    with pytest.raises(InvalidInput, match=r"row 1: tensor 'reference': a file: reference has no '\.\.'"):
         await fetch("file:missing", "file:../secret", roots=[root])
 
 

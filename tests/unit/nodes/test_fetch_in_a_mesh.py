@@ -45,8 +45,9 @@ async def test_it_answers_alike_wherever_it_runs(placement: str, tmp_path: Path)
             with pytest.raises(InvalidInput) as caught:
                 await mesh(pages("file:a", "file:b"), Context())
     error = caught.value
-    assert error.text == "tensor 'reference', row 1: file:b: there is no such file"
+    assert error.text == "tensor 'reference': file:b: there is no such file"
     assert (error.node, error.tensor, error.row) == ("fetch", "reference", 1)
+    assert str(error) == "node fetch: row 1: tensor 'reference': file:b: there is no such file"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ async def refusal(server: Origin, reference: str, **settings: Any) -> RequestErr
         await get(server, reference, **settings)
     error = caught.value
     assert (error.tensor, error.row) == ("reference", 0)
-    assert error.text.startswith("tensor 'reference', row 0: ")
+    assert error.text.startswith("tensor 'reference': ")
     return error
 
 
@@ -415,7 +415,9 @@ async def test_an_answer_that_may_change_is_unavailable(server: Origin, status: 
 
 async def test_the_first_bad_row_is_named(server: Origin) -> None:
     good = server.body("/a", b"good")
-    with pytest.raises(InvalidInput, match=re.escape(f"row 1: {server.url}/x: the server answered 404")) as caught:
+    with pytest.raises(
+        InvalidInput, match=re.escape(f"row 1: tensor 'reference': {server.url}/x: the server answered 404")
+    ) as caught:
         await get(server, good, server.url + "/x", server.url + "/y", server.body("/z", b"", status="503 No"))
     assert caught.value.row == 1
 

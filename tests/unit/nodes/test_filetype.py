@@ -42,7 +42,7 @@ class TestFeatures:
 
     @pytest.mark.parametrize("data", [b"", b"1234567", b"   \n\n  1234567", b" " * 100])
     async def test_a_file_too_short_to_tell_is_refused_by_row(self, data: bytes) -> None:
-        with pytest.raises(InvalidInput, match=r"tensor 'file', row 1: .*from 8 on") as caught:
+        with pytest.raises(InvalidInput, match=r"row 1: tensor 'file': .*from 8 on") as caught:
             await features(b"long enough", data)
         assert (caught.value.tensor, caught.value.row) == ("file", 1)
 

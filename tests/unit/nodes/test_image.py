@@ -81,7 +81,9 @@ async def test_size_brings_pictures_together() -> None:
 
 
 async def test_without_size_the_row_that_differs_is_named() -> None:
-    with pytest.raises(InvalidInput, match=r"row 2: 7x5 pixels where row 0 has 5x7; .*`size`") as caught:
+    with pytest.raises(
+        InvalidInput, match=r"row 2: tensor 'image': 7x5 pixels where others have 5x7; .*`size`"
+    ) as caught:
         await decode(encoded(noise(5, 7)), encoded(noise(5, 7)), encoded(noise(7, 5)))
     assert (caught.value.tensor, caught.value.row) == ("image", 2)
 
@@ -106,7 +108,7 @@ async def test_no_rows_give_no_pictures() -> None:
 async def test_a_bad_row_is_named_and_tells_nothing_of_the_inside(bad: bytes, text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await decode(encoded(noise()), bad, size=[4, 4])
-    assert caught.value.text.startswith("tensor 'image', row 1: ")
+    assert caught.value.text.startswith("tensor 'image': ")
     assert caught.value.text.endswith(text)
 
 
@@ -119,7 +121,7 @@ async def test_a_picture_of_too_many_pixels_is_refused_by_its_header(width: int,
 async def test_a_file_of_too_many_bytes_is_refused() -> None:
     data = encoded(noise())
     assert (await decode(data, max_bytes=len(data))).shape == (1, 5, 7, 3)
-    with pytest.raises(InvalidInput, match=f"row 0: {len(data)} bytes; at most {len(data) - 1}"):
+    with pytest.raises(InvalidInput, match=f"row 0: tensor 'image': {len(data)} bytes; at most {len(data) - 1}"):
         await decode(data, max_bytes=len(data) - 1)
 
 

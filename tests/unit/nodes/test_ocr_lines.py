@@ -119,17 +119,17 @@ async def test_pictures_of_any_shape_are_looked_at(find: FindLines, read: ReadLi
 
 
 async def test_a_side_too_long_is_refused(find: FindLines) -> None:
-    with pytest.raises(InvalidInput, match=r"^tensor 'image', row 1: 1x16385 pixels; no side may be over 16384"):
+    with pytest.raises(InvalidInput, match=r"^row 1: tensor 'image': 1x16385 pixels; no side may be over 16384"):
         await lines_of(find, BLANK, picture_file(np.zeros((1, 16_385, 3), np.uint8)))
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"max_lines": 6}, r"tensor 'image', row 1: 7 lines; at most 6 are looked for"),
-        ({"max_total": 50_000}, r"tensor 'image': the lines of rows 0 to 1 make .* at most 48\.83KiB"),
-        ({"max_bytes": 2000}, r"tensor 'image', row 1: \d+ bytes; at most 2000"),
-        ({"max_pixels": 20_000}, r"tensor 'image', row 1: 191x384 pixels; at most 20000"),
+        ({"max_lines": 6}, r"row 1: tensor 'image': 7 lines; at most 6 are looked for"),
+        ({"max_total": 50_000}, r"tensor 'image': the lines so far make .* at most 48\.83KiB"),
+        ({"max_bytes": 2000}, r"row 1: tensor 'image': \d+ bytes; at most 2000"),
+        ({"max_pixels": 20_000}, r"row 1: tensor 'image': 191x384 pixels; at most 20000"),
     ],
 )
 async def test_more_than_is_taken_is_refused_by_row(settings: dict[str, Any], text: str) -> None:
@@ -139,7 +139,7 @@ async def test_more_than_is_taken_is_refused_by_row(settings: dict[str, Any], te
 
 
 async def test_a_bad_line_is_named(read: ReadLines) -> None:
-    with pytest.raises(InvalidInput, match=r"^tensor 'line', row 1: not a PNG or JPEG picture") as caught:
+    with pytest.raises(InvalidInput, match=r"^row 1: tensor 'line': not a PNG or JPEG picture") as caught:
         await read.predict(files("line", BLANK, b"no picture"), CONTEXT)
     assert (caught.value.tensor, caught.value.row) == ("line", 1)
 

@@ -114,19 +114,19 @@ async def test_a_bad_row_is_named(node: str, bad: bytes) -> None:
     if node == "Turn":
         request["scores"] = np.eye(4, dtype=np.float32)[[1, 1]]
     async with NODES[node]() as loaded:
-        with pytest.raises(InvalidInput, match=f"^tensor '{tensor}', row 1: ") as caught:
+        with pytest.raises(InvalidInput, match=f"^row 1: tensor '{tensor}': ") as caught:
             await loaded.preprocess(Tensors(request), Context())
     assert (caught.value.tensor, caught.value.row) == (tensor, 1)
 
 
 async def test_what_is_too_large_is_refused() -> None:
     data = picture_file(noise(5, 7))
-    with pytest.raises(InvalidInput, match=f"row 0: {len(data)} bytes; at most 20 are taken"):
+    with pytest.raises(InvalidInput, match=f"row 0: tensor 'image': {len(data)} bytes; at most 20 are taken"):
         await prepared(data, max_bytes=20)
-    with pytest.raises(InvalidInput, match="row 0: 5x7 pixels; at most 34 are taken"):
+    with pytest.raises(InvalidInput, match="row 0: tensor 'image': 5x7 pixels; at most 34 are taken"):
         await turned([data], [1], max_pixels=34)
     assert len(await turned([data, data], [1, 1], max_total=210)) == 2
-    with pytest.raises(InvalidInput, match=r"^tensor 'image': rows 0 to 1 make 210B of pixels; at most 209B"):
+    with pytest.raises(InvalidInput, match=r"^tensor 'image': the pictures so far make 210B of pixels; at most 209B"):
         await turned([data, data], [1, 1], max_total=209)
 
 

@@ -200,7 +200,7 @@ class TestAnswers:
 
     async def test_text_that_is_not_utf8_names_tensor_and_row(self, write: Write) -> None:
         node = OnnxPredict(model=write(w.identity(w.STRING, ("N", 2))))
-        with pytest.raises(InvalidInput, match="tensor 'x', row 1: byte 1 is not UTF-8") as caught:
+        with pytest.raises(InvalidInput, match="row 1: tensor 'x': byte 1 is not UTF-8") as caught:
             await ask(node, x=np.array([[b"a", b"b"], [b"c", b"d\xff"]], dtype=object))
         assert (caught.value.tensor, caught.value.row) == ("x", 1)
 

@@ -49,7 +49,7 @@ def test_each_row_is_that_of_the_first_of_the_surest(branches: Branches) -> None
 
 async def test_a_row_that_nobody_answered_is_an_error_or_the_default() -> None:
     branches = Branches({"some": reading((b"a", 0.5), sources=[1])}, rows=2)
-    with pytest.raises(InvalidInput, match="no branch answered row 0"):
+    with pytest.raises(InvalidInput, match="row 0: no branch answered"):
         await ask(Surest(), branches)
     answer = await ask(Surest(default={"text": "", "score": 0}), branches)
     assert answer["text"].tolist() == [b"", b"a"]

@@ -26,7 +26,7 @@ async def test_much_text_gives_the_same_as_little() -> None:
 
 @pytest.mark.parametrize("before", [b"fine", b"fine" * 20_000])
 async def test_bytes_that_are_not_utf8_name_the_row(before: bytes) -> None:
-    with pytest.raises(InvalidInput, match="tensor 'text', row 1: byte 2 is not UTF-8") as caught:
+    with pytest.raises(InvalidInput, match="row 1: tensor 'text': byte 2 is not UTF-8") as caught:
         await lower([[before, before], [b"fine", b"no\xff"]])
     assert (caught.value.tensor, caught.value.row) == ("text", 1)
 
