@@ -25,9 +25,11 @@ from mesh.transports.admission import RETRY_AFTER_S
 from mesh.transports.codec import duration, seconds
 from mesh.v1 import error_pb2
 
-__all__ = ["decode_error", "encode_error", "error_of_call", "status_of"]
+__all__ = ["BROKEN_OFF", "decode_error", "encode_error", "error_of_call", "status_of"]
 
 DETAILS_KEY = "grpc-status-details-bin"
+BROKEN_OFF = "the worker ended the call in an unexpected way"
+"""What a NodeFailed says that no worker told of: its process may have died in the middle of the answer."""
 MAX_MESSAGE_BYTES = 512
 """Of the plain message beside the details. gRPC drops calls whose headers pass 8 KiB: the details take up to 5 KiB (see
 `mesh.errors.RequestError`), and the message stands there twice, once with three characters for each byte."""
@@ -85,7 +87,7 @@ def error_of_call(error: grpc.aio.AioRpcError) -> RequestError:
         if "larger than max" in (error.details() or ""):
             return InvalidInput("the message is larger than the link takes")
         return Overloaded("the worker refused the call", retry_after_s=RETRY_AFTER_S)
-    kind, text = _BARE.get(code, (NodeFailed, "the worker ended the call in an unexpected way"))
+    kind, text = _BARE.get(code, (NodeFailed, BROKEN_OFF))
     return kind(text)
 
 
