@@ -44,7 +44,11 @@ def parse_size(text: object) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact-enough text: `5ms`, `1.5s`, `80us`."""
+    """The shortest exact-enough text: `5ms`, `1.5s`, `80us`; from an hour on as `90m`, `14d` or `3601s`."""
+    if seconds >= 3600:
+        whole = round(seconds)
+        unit = next(unit for unit in ("d", "h", "m", "s") if whole % _DURATIONS[unit] == 0)
+        return f"{whole / _DURATIONS[unit]:.0f}{unit}"
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale or seconds == 0:
             return f"{seconds / scale:.4g}{unit}"

@@ -9,10 +9,12 @@ from mesh.errors import Problem, TopologyError
 from mesh.topology.caches import check_caches
 from mesh.topology.flow import FlowTyping
 from mesh.topology.graph import Graph, GraphLimits
+from mesh.topology.jobs import check_jobs
 from mesh.topology.load import LayerTypes, load, load_text
 from mesh.topology.nodes import NodeTyping
 from mesh.topology.placement import Plan, check_placements, plan_of
 from mesh.topology.resolve import importable_from
+from mesh.topology.schedules import check_schedules
 from mesh.topology.source import shown
 from mesh.topology.spec import Topology
 from mesh.topology.wiring import check_unused, wire
@@ -72,6 +74,8 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
     if wiring.whole and not typing.miswired:
         check_unused(topology, wiring, problems)
     check_placements(topology, problems)
+    jobs = check_jobs(topology, folder, problems)
+    schedules = check_schedules(topology, folder, problems)
     if problems or model_root is None:
         raise TopologyError(problems)
     header = topology.header
@@ -90,6 +94,8 @@ def _compile(topology: Topology, problems: list[Problem], folder: Path) -> Compi
         nodes=tuple(nodes),
         outputs=dict(topology.outputs),
         caches=tuple(caches),
+        jobs=jobs,
+        schedules=tuple(schedules),
     )
     return Compiled(graph=graph, topology=topology)
 

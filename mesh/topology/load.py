@@ -12,6 +12,7 @@ from mesh.errors import Problem, TopologyError
 from mesh.topology.caches import nodes_named
 from mesh.topology.source import MAX_BYTES, Path, Source, closest, did_you_mean, read, shown
 from mesh.topology.spec import STAND_INS, CacheFile, HeaderFile, InputFile, Name, NodeFile, Topology, WorkerFile
+from mesh.topology.spec_jobs import MAX_SCHEDULES, JobsFile, ScheduleFile
 from mesh.topology.wording import NAME_RULE, complaints, keys_of
 
 __all__ = ["GATEWAY", "MAX_NODES", "LayerTypes", "load", "load_text"]
@@ -31,6 +32,8 @@ SECTIONS = (
     "nodes",
     "outputs",
     "placements",
+    "jobs",
+    "schedules",
 )
 FROM_FILE = {"from_file": True}
 MAX_NODES = 4096
@@ -104,6 +107,9 @@ class _Reading:
         topology.nodes = dict(self._nodes(topology.inputs))
         topology.outputs = dict(self._outputs())
         topology.placements = dict(self._placements())
+        if "jobs" in self._raw:
+            topology.jobs = self._part(JobsFile, self._raw["jobs"], ("jobs",))
+        topology.schedules = dict(self._schedules())
         return topology, self._problems
 
     def _problem(self, path: Path, text: str, hint: str = "", *, at_key: bool = False) -> None:
@@ -201,6 +207,19 @@ class _Reading:
                 if part is not None:
                     workers[worker] = part
             yield name, workers
+
+    def _schedules(self) -> Iterable[tuple[str, ScheduleFile]]:
+        section = self._section("schedules", needed=False)
+        if len(section) > MAX_SCHEDULES:
+            self._problem(("schedules",), f"{len(section)} schedules; at most {MAX_SCHEDULES} are taken", at_key=True)
+            self._wrong.add(("schedules",))
+            return
+        for name, value in section.items():
+            path: Path = ("schedules", name)
+            self._check_name(name, path)
+            part = self._part(ScheduleFile, value, path)
+            if part is not None:
+                yield name, part
 
     def _check_name(self, name: str, path: Path) -> None:
         try:

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from mesh.topology.load import GATEWAY, MAX_NODES, LayerTypes
 from mesh.topology.spec import NAME_PATTERN, CacheFile, HeaderFile, InputFile, NodeFile, WorkerFile
+from mesh.topology.spec_jobs import MAX_SCHEDULES, JobsFile, ScheduleFile
 from mesh.units import Duration, Size, format_duration, format_size
 
 __all__ = ["json_schema"]
@@ -29,7 +30,8 @@ def json_schema(layers: LayerTypes) -> Schema:
     Args:
         layers: Name in the file -> settings of each layer that a node may have.
     """
-    parts: list[type[BaseModel]] = [HeaderFile, InputFile, CacheFile, NodeFile, WorkerFile, *layers.values()]
+    parts: list[type[BaseModel]] = [HeaderFile, InputFile, CacheFile, NodeFile, WorkerFile, JobsFile, ScheduleFile]
+    parts += layers.values()
     refs, made = models_json_schema([(part, "validation") for part in parts], ref_template="#/$defs/{model}")
     ref = {part: refs[part, "validation"] for part in parts}
     defs: Schema = _tidied(made["$defs"])
@@ -83,7 +85,11 @@ def json_schema(layers: LayerTypes) -> Schema:
                 besides=("fused", "processes"),
                 may_be_empty=True,
             ),
+            "jobs": ref[JobsFile] | {"description": "How jobs are stored, tried and kept; without it there are none."},
+            "schedules": _mapping("Batches that begin by themselves, by name.", ref[ScheduleFile], may_be_empty=True)
+            | {"maxProperties": MAX_SCHEDULES},
         },
+        "dependentRequired": {"schedules": ["jobs"]},
         "$defs": defs,
     }
 

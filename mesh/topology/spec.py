@@ -24,6 +24,7 @@ from pydantic import (
 
 from mesh.tensors import DATATYPES
 from mesh.topology.source import Path, Source, did_you_mean, shown
+from mesh.topology.spec_jobs import JOB_STAND_INS, JobsFile, ScheduleFile
 from mesh.units import Duration, Size
 
 __all__ = [
@@ -293,6 +294,7 @@ STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
     HeaderFile: {"mesh": "v1", "name": "unknown"},
     NodeFile: {"uses": "unknown:Unknown", "inputs": {}},
     WorkerFile: {"nodes": []},
+    **JOB_STAND_INS,
 }
 """What is put where a key that has to be there is wrong or missing, so that the other keys can still be read."""
 
@@ -308,6 +310,8 @@ class Topology:
     nodes: dict[str, NodeFile] = field(default_factory=dict[str, NodeFile])
     outputs: dict[str, str] = field(default_factory=dict[str, str])
     placements: dict[str, dict[str, WorkerFile]] = field(default_factory=dict[str, dict[str, WorkerFile]])
+    jobs: JobsFile | None = None
+    schedules: dict[str, ScheduleFile] = field(default_factory=dict[str, ScheduleFile])
     wrong: set[Path] = field(default_factory=set[Path])
     """Parts of the file that were not understood, by their way; what hangs on them is not blamed for it."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mesh.topology.source import Path, closest, did_you_mean, shown
-from mesh.units import format_size, parse_duration, parse_size
+from mesh.units import format_duration, format_size, parse_duration, parse_size
 
 __all__ = ["NAME_RULE", "Complaint", "complaints", "keys_of"]
 
@@ -143,7 +143,7 @@ def _told(one: ErrorDetails, steps: Path, label: str, model: type[BaseModel] | N
         case kind if kind in bounds:
             word, key = bounds[kind]
             return Complaint(steps, f"{label!r} has to be {word} {_bound(given, context[key])}, not {shown(given)}")
-        case "inputs_form" | "join_form":
+        case "inputs_form" | "join_form" | "store_form" | "on_error_form":
             return Complaint(steps, f"{label!r} {one['msg']}, not {shown(given)}")
         case _:
             text = one["msg"].replace("Input should be", "has to be", 1)
@@ -152,7 +152,10 @@ def _told(one: ErrorDetails, steps: Path, label: str, model: type[BaseModel] | N
 
 def _bound(given: object, bound: float) -> str:
     """A bound in the unit that the value is written in."""
-    for parse, told in ((parse_duration, f"{bound:g}s"), (parse_size, format_size(int(bound)))):
+    for parse, told in (
+        (parse_duration, format_duration(bound) if bound > 86_400 else f"{bound:g}s"),
+        (parse_size, format_size(int(bound))),
+    ):
         try:
             parse(given)
         except ValueError:
