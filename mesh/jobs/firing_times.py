@@ -10,8 +10,9 @@ never changed in; which instant a wall time of a zone is, is decided here. The r
 - **Every hour** (`*/15 * * * *`: the hour is `*` or all of 0-23): it does not notice that clocks are changed. It is due
   in both of two hours of the same name, and in no hour that does not exist.
 
-Vixie cron does so for changes of less than three hours; here it holds for all, the day that Samoa left out in 2011
-included. Nothing depends on when it is asked, so all workers agree.
+Vixie cron does so for changes of less than three hours, and takes a `*` in the minutes for every hour as well; here it
+holds for all changes, the day that Samoa left out in 2011 included, and only the hours count. Nothing depends on when
+it is asked, so all workers agree.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Times:
     def after(self, instant: float) -> int | None:
         """The first due time after an instant; None where there is none within fifty years."""
         start = int(instant // 1)
-        return self._after_elapsed(start) if self._every_hour else self._after_named(start)
+        if self._every_hour:
+            return self._after_elapsed(start)
+        found = self._after_named(start)
+        return found and found[0]
 
     def up_to(self, instant: float) -> int | None:
         """The last due time that is not after an instant; None where there is none within fifty years."""
@@ -82,14 +86,26 @@ class Times:
             due = self.up_to(due - 1)
         return found[::-1], due is not None and due > after
 
+    def label(self, due: int) -> tuple[str, str]:
+        """Date and time by which a due time is called, as `2024-10-27` and `0230`; no two are called alike.
+
+        They are those of the expression: 0230, too, where clocks went from two to three and it is due at three. Seconds
+        follow where there are any, and a `b` where the clocks show the time for the second time.
+        """
+        found = None if self._every_hour else self._after_named(due - 1)
+        wall = self.local(due) if found is None else found[1]
+        seconds = f"{wall:%S}" if wall.second else ""
+        return f"{wall:%Y-%m-%d}", f"{wall:%H%M}{seconds}{'b' if wall.fold else ''}"
+
     # Hours are named: each wall time is one instant, in the same order.
 
-    def _after_named(self, start: int) -> int | None:
+    def _after_named(self, start: int) -> tuple[int, datetime] | None:
+        """The first due time after an instant, and the wall time that it comes from."""
         wall = self._shown(start)
         while (later := self._wall(wall, forward=True)) is not None:
             due = self._instant(later)
             if due > start:
-                return due
+                return due, later
             wall = later  # of a time that came twice: its instant was the first
         return None
 

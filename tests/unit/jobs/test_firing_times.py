@@ -127,6 +127,17 @@ def test_only_the_latest_are_told_where_there_are_more(cron: Cron, day: tuple[st
     assert more == (len(every) > most)
 
 
+@given(CRONS, st.sampled_from(DAYS))
+@example(Cron(frozenset({0, 20}), frozenset(range(24))), DAYS[1])
+@example(Cron(frozenset({0}), frozenset({10})), ("Pacific/Apia", "2011-12-30"))
+def test_no_two_due_times_are_called_alike(cron: Cron, day: tuple[str, str]) -> None:
+    times = Times(str(cron), day[0])
+    shown = minutes_around(*day)
+    every, _ = times.latest(shown[0][0], shown[-1][0], 100_000)
+    labels = [times.label(due) for due in every]
+    assert len(set(labels)) == len(labels)
+
+
 def nights(cron: str, zone: str, after: str, count: int) -> list[str]:
     times = Times(cron, zone)
     due = at(after, zone)
@@ -187,6 +198,19 @@ def test_a_day_that_never_was_is_made_up_for_when_the_next_begins() -> None:
         "2011-12-31T00:00+14:00",
         "2011-12-31T10:00+14:00",
     ]
+
+
+def test_a_due_time_is_called_as_the_expression_says() -> None:
+    named, hourly, often = (
+        Times("30 2 * * *", "Europe/Berlin"),
+        Times("0 * * * *", "Europe/Berlin"),
+        Times("* * * * * 7"),
+    )
+    assert named.label(at("2024-03-31T03:00", "Europe/Berlin")) == ("2024-03-31", "0230")
+    assert named.label(at("2024-10-27T02:30", "Europe/Berlin")) == ("2024-10-27", "0230")
+    assert hourly.label(at("2024-10-27T02:00", "Europe/Berlin")) == ("2024-10-27", "0200")
+    assert hourly.label(at("2024-10-27T02:00", "Europe/Berlin", fold=1)) == ("2024-10-27", "0200b")
+    assert often.label(67) == ("1970-01-01", "000107")
 
 
 def test_a_date_that_comes_once_in_four_years_is_found_either_way() -> None:
