@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mesh.v1 import call_pb2 as mesh_dot_v1_dot_call__pb2
 from mesh.v1 import error_pb2 as mesh_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/batch_service.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\"D\n\x0c\x42\x61tchOnError\x12\x14\n\nkeep_going\x18\x01 \x01(\x08H\x00\x12\x14\n\nstop_after\x18\x02 \x01(\x03H\x00\x42\x08\n\x06policy\"\xa2\x03\n\tBatchSpec\x12\r\n\x05graph\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x14\n\x0cinput_format\x18\x03 \x01(\t\x12\x30\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1f.mesh.v1.BatchSpec.ColumnsEntry\x12\x0e\n\x06output\x18\x05 \x01(\t\x12\x0c\n\x04keep\x18\x06 \x03(\t\x12\x0f\n\x07outputs\x18\x07 \x03(\t\x12\x12\n\nshard_rows\x18\x08 \x01(\x03\x12\x14\n\x0crequest_rows\x18\t \x01(\x03\x12\'\n\x08on_error\x18\n \x01(\x0b\x32\x15.mesh.v1.BatchOnError\x12\x36\n\nparameters\x18\x0b \x03(\x0b\x32\".mesh.v1.BatchSpec.ParametersEntry\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x45\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.mesh.v1.Parameter:\x02\x38\x01\"\xa8\x03\n\x05\x42\x61tch\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.mesh.v1.BatchSpec\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.mesh.v1.BatchState\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x11\n\trows_done\x18\x05 \x01(\x03\x12\x13\n\x0brows_failed\x18\x06 \x01(\x03\x12\x0e\n\x06shards\x18\x07 \x01(\x03\x12\x13\n\x0bshards_done\x18\x08 \x01(\x03\x12/\n\x0bsubmit_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x14.mesh.v1.ErrorDetail\x12\x10\n\x08schedule\x18\r \x01(\t\x12,\n\x08\x64ue_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11StartBatchRequest\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.mesh.v1.BatchSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"3\n\x12StartBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\"\x1d\n\x0fGetBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x10GetBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\";\n\x12ListBatchesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x13ListBatchesResponse\x12\x1f\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x0e.mesh.v1.Batch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12\x43\x61ncelBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x13\x43\x61ncelBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\" \n\x12ResumeBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x13ResumeBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch*\xa3\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_STATE_QUEUED\x10\x01\x12\x17\n\x13\x42\x41TCH_STATE_RUNNING\x10\x02\x12\x14\n\x10\x42\x41TCH_STATE_DONE\x10\x03\x12\x16\n\x12\x42\x41TCH_STATE_FAILED\x10\x04\x12\x19\n\x15\x42\x41TCH_STATE_CANCELLED\x10\x05\x32\xf4\x02\n\x0c\x42\x61tchService\x12\x45\n\nStartBatch\x12\x1a.mesh.v1.StartBatchRequest\x1a\x1b.mesh.v1.StartBatchResponse\x12?\n\x08GetBatch\x12\x18.mesh.v1.GetBatchRequest\x1a\x19.mesh.v1.GetBatchResponse\x12H\n\x0bListBatches\x12\x1b.mesh.v1.ListBatchesRequest\x1a\x1c.mesh.v1.ListBatchesResponse\x12H\n\x0b\x43\x61ncelBatch\x12\x1b.mesh.v1.CancelBatchRequest\x1a\x1c.mesh.v1.CancelBatchResponse\x12H\n\x0bResumeBatch\x12\x1b.mesh.v1.ResumeBatchRequest\x1a\x1c.mesh.v1.ResumeBatchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/v1/batch_service.proto\x12\x07mesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12mesh/v1/call.proto\x1a\x13mesh/v1/error.proto\"D\n\x0c\x42\x61tchOnError\x12\x14\n\nkeep_going\x18\x01 \x01(\x08H\x00\x12\x14\n\nstop_after\x18\x02 \x01(\x03H\x00\x42\x08\n\x06policy\"\xa2\x03\n\tBatchSpec\x12\r\n\x05graph\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x14\n\x0cinput_format\x18\x03 \x01(\t\x12\x30\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1f.mesh.v1.BatchSpec.ColumnsEntry\x12\x0e\n\x06output\x18\x05 \x01(\t\x12\x0c\n\x04keep\x18\x06 \x03(\t\x12\x0f\n\x07outputs\x18\x07 \x03(\t\x12\x12\n\nshard_rows\x18\x08 \x01(\x03\x12\x14\n\x0crequest_rows\x18\t \x01(\x03\x12\'\n\x08on_error\x18\n \x01(\x0b\x32\x15.mesh.v1.BatchOnError\x12\x36\n\nparameters\x18\x0b \x03(\x0b\x32\".mesh.v1.BatchSpec.ParametersEntry\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x45\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.mesh.v1.Parameter:\x02\x38\x01\"\xa8\x03\n\x05\x42\x61tch\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.mesh.v1.BatchSpec\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.mesh.v1.BatchState\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x11\n\trows_done\x18\x05 \x01(\x03\x12\x13\n\x0brows_failed\x18\x06 \x01(\x03\x12\x0e\n\x06shards\x18\x07 \x01(\x03\x12\x13\n\x0bshards_done\x18\x08 \x01(\x03\x12/\n\x0bsubmit_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x14.mesh.v1.ErrorDetail\x12\x10\n\x08schedule\x18\r \x01(\t\x12,\n\x08\x64ue_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11StartBatchRequest\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.mesh.v1.BatchSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"3\n\x12StartBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\"\x1d\n\x0fGetBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x10GetBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\";\n\x12ListBatchesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x13ListBatchesResponse\x12\x1f\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x0e.mesh.v1.Batch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12\x43\x61ncelBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x13\x43\x61ncelBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\" \n\x12ResumeBatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x13ResumeBatchResponse\x12\x1d\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x0e.mesh.v1.Batch\"\xf4\x01\n\x0bScheduleRun\x12,\n\x08\x64ue_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.mesh.v1.ScheduleRunState\x12\x10\n\x08\x62\x61tch_id\x18\x03 \x01(\t\x12.\n\nclaim_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65nding\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"`\n\x0cScheduleSkip\x12,\n\x08\x64ue_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nand_before\x18\x03 \x01(\x08\"\xfc\x02\n\x08Schedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12)\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07overlap\x18\x05 \x01(\t\x12\x10\n\x08\x63\x61tch_up\x18\x06 \x01(\t\x12 \n\x04spec\x18\x07 \x01(\x0b\x32\x12.mesh.v1.BatchSpec\x12.\n\nnext_times\x18\x08 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x63urrent\x18\t \x01(\x0b\x32\x14.mesh.v1.ScheduleRun\x12\x31\n\rwaiting_times\x18\n \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04runs\x18\x0b \x03(\x0b\x32\x14.mesh.v1.ScheduleRun\x12$\n\x05skips\x18\x0c \x03(\x0b\x32\x15.mesh.v1.ScheduleSkip\"\'\n\x14ListSchedulesRequest\x12\x0f\n\x07history\x18\x01 \x01(\x05\"=\n\x15ListSchedulesResponse\x12$\n\tschedules\x18\x01 \x03(\x0b\x32\x11.mesh.v1.Schedule*\xa3\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_STATE_QUEUED\x10\x01\x12\x17\n\x13\x42\x41TCH_STATE_RUNNING\x10\x02\x12\x14\n\x10\x42\x41TCH_STATE_DONE\x10\x03\x12\x16\n\x12\x42\x41TCH_STATE_FAILED\x10\x04\x12\x19\n\x15\x42\x41TCH_STATE_CANCELLED\x10\x05*\xf8\x01\n\x10ScheduleRunState\x12\"\n\x1eSCHEDULE_RUN_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cSCHEDULE_RUN_STATE_BEGINNING\x10\x01\x12\x1e\n\x1aSCHEDULE_RUN_STATE_RUNNING\x10\x02\x12\x1b\n\x17SCHEDULE_RUN_STATE_DONE\x10\x03\x12\x1d\n\x19SCHEDULE_RUN_STATE_FAILED\x10\x04\x12 \n\x1cSCHEDULE_RUN_STATE_CANCELLED\x10\x05\x12 \n\x1cSCHEDULE_RUN_STATE_FORGOTTEN\x10\x06\x32\xc4\x03\n\x0c\x42\x61tchService\x12\x45\n\nStartBatch\x12\x1a.mesh.v1.StartBatchRequest\x1a\x1b.mesh.v1.StartBatchResponse\x12?\n\x08GetBatch\x12\x18.mesh.v1.GetBatchRequest\x1a\x19.mesh.v1.GetBatchResponse\x12H\n\x0bListBatches\x12\x1b.mesh.v1.ListBatchesRequest\x1a\x1c.mesh.v1.ListBatchesResponse\x12H\n\x0b\x43\x61ncelBatch\x12\x1b.mesh.v1.CancelBatchRequest\x1a\x1c.mesh.v1.CancelBatchResponse\x12H\n\x0bResumeBatch\x12\x1b.mesh.v1.ResumeBatchRequest\x1a\x1c.mesh.v1.ResumeBatchResponse\x12N\n\rListSchedules\x12\x1d.mesh.v1.ListSchedulesRequest\x1a\x1e.mesh.v1.ListSchedulesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,38 +39,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHSPEC_COLUMNSENTRY']._serialized_options = b'8\001'
   _globals['_BATCHSPEC_PARAMETERSENTRY']._loaded_options = None
   _globals['_BATCHSPEC_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_BATCHSTATE']._serialized_start=1566
-  _globals['_BATCHSTATE']._serialized_end=1729
-  _globals['_BATCHONERROR']._serialized_start=114
-  _globals['_BATCHONERROR']._serialized_end=182
-  _globals['_BATCHSPEC']._serialized_start=185
-  _globals['_BATCHSPEC']._serialized_end=603
-  _globals['_BATCHSPEC_COLUMNSENTRY']._serialized_start=486
-  _globals['_BATCHSPEC_COLUMNSENTRY']._serialized_end=532
-  _globals['_BATCHSPEC_PARAMETERSENTRY']._serialized_start=534
-  _globals['_BATCHSPEC_PARAMETERSENTRY']._serialized_end=603
-  _globals['_BATCH']._serialized_start=606
-  _globals['_BATCH']._serialized_end=1030
-  _globals['_STARTBATCHREQUEST']._serialized_start=1032
-  _globals['_STARTBATCHREQUEST']._serialized_end=1110
-  _globals['_STARTBATCHRESPONSE']._serialized_start=1112
-  _globals['_STARTBATCHRESPONSE']._serialized_end=1163
-  _globals['_GETBATCHREQUEST']._serialized_start=1165
-  _globals['_GETBATCHREQUEST']._serialized_end=1194
-  _globals['_GETBATCHRESPONSE']._serialized_start=1196
-  _globals['_GETBATCHRESPONSE']._serialized_end=1245
-  _globals['_LISTBATCHESREQUEST']._serialized_start=1247
-  _globals['_LISTBATCHESREQUEST']._serialized_end=1306
-  _globals['_LISTBATCHESRESPONSE']._serialized_start=1308
-  _globals['_LISTBATCHESRESPONSE']._serialized_end=1387
-  _globals['_CANCELBATCHREQUEST']._serialized_start=1389
-  _globals['_CANCELBATCHREQUEST']._serialized_end=1421
-  _globals['_CANCELBATCHRESPONSE']._serialized_start=1423
-  _globals['_CANCELBATCHRESPONSE']._serialized_end=1475
-  _globals['_RESUMEBATCHREQUEST']._serialized_start=1477
-  _globals['_RESUMEBATCHREQUEST']._serialized_end=1509
-  _globals['_RESUMEBATCHRESPONSE']._serialized_start=1511
-  _globals['_RESUMEBATCHRESPONSE']._serialized_end=1563
-  _globals['_BATCHSERVICE']._serialized_start=1732
-  _globals['_BATCHSERVICE']._serialized_end=2104
+  _globals['_BATCHSTATE']._serialized_start=2430
+  _globals['_BATCHSTATE']._serialized_end=2593
+  _globals['_SCHEDULERUNSTATE']._serialized_start=2596
+  _globals['_SCHEDULERUNSTATE']._serialized_end=2844
+  _globals['_BATCHONERROR']._serialized_start=146
+  _globals['_BATCHONERROR']._serialized_end=214
+  _globals['_BATCHSPEC']._serialized_start=217
+  _globals['_BATCHSPEC']._serialized_end=635
+  _globals['_BATCHSPEC_COLUMNSENTRY']._serialized_start=518
+  _globals['_BATCHSPEC_COLUMNSENTRY']._serialized_end=564
+  _globals['_BATCHSPEC_PARAMETERSENTRY']._serialized_start=566
+  _globals['_BATCHSPEC_PARAMETERSENTRY']._serialized_end=635
+  _globals['_BATCH']._serialized_start=638
+  _globals['_BATCH']._serialized_end=1062
+  _globals['_STARTBATCHREQUEST']._serialized_start=1064
+  _globals['_STARTBATCHREQUEST']._serialized_end=1142
+  _globals['_STARTBATCHRESPONSE']._serialized_start=1144
+  _globals['_STARTBATCHRESPONSE']._serialized_end=1195
+  _globals['_GETBATCHREQUEST']._serialized_start=1197
+  _globals['_GETBATCHREQUEST']._serialized_end=1226
+  _globals['_GETBATCHRESPONSE']._serialized_start=1228
+  _globals['_GETBATCHRESPONSE']._serialized_end=1277
+  _globals['_LISTBATCHESREQUEST']._serialized_start=1279
+  _globals['_LISTBATCHESREQUEST']._serialized_end=1338
+  _globals['_LISTBATCHESRESPONSE']._serialized_start=1340
+  _globals['_LISTBATCHESRESPONSE']._serialized_end=1419
+  _globals['_CANCELBATCHREQUEST']._serialized_start=1421
+  _globals['_CANCELBATCHREQUEST']._serialized_end=1453
+  _globals['_CANCELBATCHRESPONSE']._serialized_start=1455
+  _globals['_CANCELBATCHRESPONSE']._serialized_end=1507
+  _globals['_RESUMEBATCHREQUEST']._serialized_start=1509
+  _globals['_RESUMEBATCHREQUEST']._serialized_end=1541
+  _globals['_RESUMEBATCHRESPONSE']._serialized_start=1543
+  _globals['_RESUMEBATCHRESPONSE']._serialized_end=1595
+  _globals['_SCHEDULERUN']._serialized_start=1598
+  _globals['_SCHEDULERUN']._serialized_end=1842
+  _globals['_SCHEDULESKIP']._serialized_start=1844
+  _globals['_SCHEDULESKIP']._serialized_end=1940
+  _globals['_SCHEDULE']._serialized_start=1943
+  _globals['_SCHEDULE']._serialized_end=2323
+  _globals['_LISTSCHEDULESREQUEST']._serialized_start=2325
+  _globals['_LISTSCHEDULESREQUEST']._serialized_end=2364
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=2366
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=2427
+  _globals['_BATCHSERVICE']._serialized_start=2847
+  _globals['_BATCHSERVICE']._serialized_end=3299
 # @@protoc_insertion_point(module_scope)

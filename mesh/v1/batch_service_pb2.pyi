@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -57,6 +58,46 @@ BATCH_STATE_FAILED: BatchState.ValueType  # 4
 BATCH_STATE_CANCELLED: BatchState.ValueType  # 5
 """Somebody ended it."""
 Global___BatchState: _TypeAlias = BatchState  # noqa: Y015
+
+class _ScheduleRunState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScheduleRunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScheduleRunState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCHEDULE_RUN_STATE_UNSPECIFIED: _ScheduleRunState.ValueType  # 0
+    """Not given."""
+    SCHEDULE_RUN_STATE_BEGINNING: _ScheduleRunState.ValueType  # 1
+    """A worker has claimed it; its batch may have begun or not."""
+    SCHEDULE_RUN_STATE_RUNNING: _ScheduleRunState.ValueType  # 2
+    """Its batch is queued or runs."""
+    SCHEDULE_RUN_STATE_DONE: _ScheduleRunState.ValueType  # 3
+    """Its batch is done."""
+    SCHEDULE_RUN_STATE_FAILED: _ScheduleRunState.ValueType  # 4
+    """Its batch was refused, or has failed."""
+    SCHEDULE_RUN_STATE_CANCELLED: _ScheduleRunState.ValueType  # 5
+    """Its batch was cancelled, by somebody or by the schedule."""
+    SCHEDULE_RUN_STATE_FORGOTTEN: _ScheduleRunState.ValueType  # 6
+    """Its batch ended while no worker ran, so long ago that nobody knows how."""
+
+class ScheduleRunState(_ScheduleRunState, metaclass=_ScheduleRunStateEnumTypeWrapper):
+    """Where a due time stands whose batch was to begin."""
+
+SCHEDULE_RUN_STATE_UNSPECIFIED: ScheduleRunState.ValueType  # 0
+"""Not given."""
+SCHEDULE_RUN_STATE_BEGINNING: ScheduleRunState.ValueType  # 1
+"""A worker has claimed it; its batch may have begun or not."""
+SCHEDULE_RUN_STATE_RUNNING: ScheduleRunState.ValueType  # 2
+"""Its batch is queued or runs."""
+SCHEDULE_RUN_STATE_DONE: ScheduleRunState.ValueType  # 3
+"""Its batch is done."""
+SCHEDULE_RUN_STATE_FAILED: ScheduleRunState.ValueType  # 4
+"""Its batch was refused, or has failed."""
+SCHEDULE_RUN_STATE_CANCELLED: ScheduleRunState.ValueType  # 5
+"""Its batch was cancelled, by somebody or by the schedule."""
+SCHEDULE_RUN_STATE_FORGOTTEN: ScheduleRunState.ValueType  # 6
+"""Its batch ended while no worker ran, so long ago that nobody knows how."""
+Global___ScheduleRunState: _TypeAlias = ScheduleRunState  # noqa: Y015
 
 @_typing.final
 class BatchOnError(_message.Message):
@@ -528,3 +569,213 @@ class ResumeBatchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeBatchResponse: _TypeAlias = ResumeBatchResponse  # noqa: Y015
+
+@_typing.final
+class ScheduleRun(_message.Message):
+    """A due time whose batch began, or was to begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    state: Global___ScheduleRunState.ValueType
+    """Where it stands."""
+    batch_id: _builtins.str
+    """Its batch; empty until that is known to have begun."""
+    ending: _builtins.str
+    """Why the schedule cancels or cancelled it; empty where it does not."""
+    error: _builtins.str
+    """Why it failed."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was due."""
+
+    @_builtins.property
+    def claim_time(self) -> _timestamp_pb2.Timestamp:
+        """When a worker claimed it."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen to be over."""
+
+    def __init__(
+        self,
+        *,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___ScheduleRunState.ValueType = ...,
+        batch_id: _builtins.str = ...,
+        claim_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        ending: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "due_time", b"due_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "claim_time", b"claim_time", "due_time", b"due_time", "end_time", b"end_time", "ending", b"ending", "error", b"error", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleRun: _TypeAlias = ScheduleRun  # noqa: Y015
+
+@_typing.final
+class ScheduleSkip(_message.Message):
+    """A due time whose batch never began."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AND_BEFORE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why it was left out."""
+    and_before: _builtins.bool
+    """Whether it stands for all before it, too, that were not looked at one by one."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was due."""
+
+    def __init__(
+        self,
+        *,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        and_before: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and_before", b"and_before", "due_time", b"due_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleSkip: _TypeAlias = ScheduleSkip  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    """A batch that begins by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CRON_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    NEXT_TIMES_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    WAITING_TIMES_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    SKIPS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the topology."""
+    cron: _builtins.str
+    """When it is due: minute, hour, day of the month, month, day of the week, and seconds where there is a sixth field."""
+    timezone: _builtins.str
+    """Whose time that is, by its name in the IANA time zone database."""
+    overlap: _builtins.str
+    """What is done if the batch before is not over: skip, wait or cancel."""
+    catch_up: _builtins.str
+    """Which of the due times that nobody was there for are made up for: none, latest or all."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How long after it was due a batch may run; unset for no end."""
+
+    @_builtins.property
+    def spec(self) -> Global___BatchSpec:
+        """What begins; input and output may have {date}, {time} and {schedule} in them."""
+
+    @_builtins.property
+    def next_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """The next due times: three, or fewer where there are no more."""
+
+    @_builtins.property
+    def current(self) -> Global___ScheduleRun:
+        """The run that is not over, if there is one."""
+
+    @_builtins.property
+    def waiting_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """Due times that begin when it is over."""
+
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduleRun]:
+        """Runs that are over, the latest first."""
+
+    @_builtins.property
+    def skips(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduleSkip]:
+        """Due times that were left out, the latest first."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        cron: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+        window: _duration_pb2.Duration | None = ...,
+        overlap: _builtins.str = ...,
+        catch_up: _builtins.str = ...,
+        spec: Global___BatchSpec | None = ...,
+        next_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        current: Global___ScheduleRun | None = ...,
+        waiting_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        runs: _abc.Iterable[Global___ScheduleRun] | None = ...,
+        skips: _abc.Iterable[Global___ScheduleSkip] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "spec", b"spec", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up", b"catch_up", "cron", b"cron", "current", b"current", "name", b"name", "next_times", b"next_times", "overlap", b"overlap", "runs", b"runs", "skips", b"skips", "spec", b"spec", "timezone", b"timezone", "waiting_times", b"waiting_times", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class ListSchedulesRequest(_message.Message):
+    """Which schedules to tell of: all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HISTORY_FIELD_NUMBER: _builtins.int
+    history: _builtins.int
+    """Most runs, and most skips, that are told of each: 10 unless said, at most 100."""
+    def __init__(
+        self,
+        *,
+        history: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSchedulesRequest: _TypeAlias = ListSchedulesRequest  # noqa: Y015
+
+@_typing.final
+class ListSchedulesResponse(_message.Message):
+    """All schedules of the topology, by name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Schedule]:
+        """The schedules."""
+
+    def __init__(
+        self,
+        *,
+        schedules: _abc.Iterable[Global___Schedule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedules", b"schedules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSchedulesResponse: _TypeAlias = ListSchedulesResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class BatchServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_batch__service__pb2.ResumeBatchRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_batch__service__pb2.ResumeBatchResponse.FromString,
                 _registered_method=True)
+        self.ListSchedules = channel.unary_unary(
+                '/mesh.v1.BatchService/ListSchedules',
+                request_serializer=mesh_dot_v1_dot_batch__service__pb2.ListSchedulesRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_batch__service__pb2.ListSchedulesResponse.FromString,
+                _registered_method=True)
 
 
 class BatchServiceServicer(object):
@@ -102,6 +107,13 @@ class BatchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSchedules(self, request, context):
+        """The batches that begin by themselves: when the next are due, and what became of the last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BatchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_BatchServiceServicer_to_server(servicer, server):
                     servicer.ResumeBatch,
                     request_deserializer=mesh_dot_v1_dot_batch__service__pb2.ResumeBatchRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_batch__service__pb2.ResumeBatchResponse.SerializeToString,
+            ),
+            'ListSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchedules,
+                    request_deserializer=mesh_dot_v1_dot_batch__service__pb2.ListSchedulesRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_batch__service__pb2.ListSchedulesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class BatchService(object):
             '/mesh.v1.BatchService/ResumeBatch',
             mesh_dot_v1_dot_batch__service__pb2.ResumeBatchRequest.SerializeToString,
             mesh_dot_v1_dot_batch__service__pb2.ResumeBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.BatchService/ListSchedules',
+            mesh_dot_v1_dot_batch__service__pb2.ListSchedulesRequest.SerializeToString,
+            mesh_dot_v1_dot_batch__service__pb2.ListSchedulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class BatchServiceStub:
     """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
     difference, where the graph or the input is not what it was.
     """
+    ListSchedules: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ListSchedulesRequest, _batch_service_pb2.ListSchedulesResponse]
+    """The batches that begin by themselves: when the next are due, and what became of the last."""
 
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
@@ -63,6 +65,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
     difference, where the graph or the input is not what it was.
     """
+    ListSchedules: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ListSchedulesRequest, _batch_service_pb2.ListSchedulesResponse]  # type: ignore[assignment]
+    """The batches that begin by themselves: when the next are due, and what became of the last."""
 
 class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """The graph of a gateway, run over files. Every input row ends exactly once: as an output row, or as an error row."""
@@ -108,5 +112,13 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
         difference, where the graph or the input is not what it was.
         """
+
+    @_abc_1.abstractmethod
+    def ListSchedules(
+        self,
+        request: _batch_service_pb2.ListSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_service_pb2.ListSchedulesResponse, _abc.Awaitable[_batch_service_pb2.ListSchedulesResponse]]:
+        """The batches that begin by themselves: when the next are due, and what became of the last."""
 
 def add_BatchServiceServicer_to_server(servicer: BatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
