@@ -19,6 +19,7 @@ from mesh.errors import (
 from mesh.handler import Branches, Handler, Layer, stack
 from mesh.keeping import CacheEntry, CacheUse
 from mesh.node import Aggregate, Cache, ModelFile, Needs, Node, Predict, Preprocess
+from mesh.partial import rows_failed
 from mesh.signature import Signature, TensorSpec
 from mesh.tensors import DATATYPES, Array, Datatype, Tensors
 from mesh.units import Duration, Size
@@ -58,5 +59,6 @@ __all__ = [
     "Tensors",
     "TopologyError",
     "Unavailable",
+    "rows_failed",
     "stack",
 ]

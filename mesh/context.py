@@ -155,6 +155,9 @@ class Context:
     joins: list[JoinOutcome] | None = None
     """Filled by joins as they run: those that some branch failed in or was late for, and where the caller asked for a
     report, all. None where nobody looks."""
+    partial: bool = False
+    """Whether somebody has a use for what other rows gave where one fails: a layer that keeps rows, or that put
+    several requests together (see `mesh.partial`). It does not cross a link."""
     clock: Clock = SYSTEM_CLOCK
 
     def remaining_s(self) -> float | None:

@@ -123,6 +123,8 @@ class RequestError(MeshError):
     """The gRPC status name."""
     retryable = False
     """Whether the very same request may succeed when sent again."""
+    partial: object = None
+    """What other rows gave, on its way from a node to its layers (see `mesh.partial`); no part of the error."""
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ and costs an idle mesh nothing. `max_delay` makes an idle node wait for company;
 
 Only requests with the same tensors (names, datatypes, shapes past axis 0) and parameters share a batch. Rows are split
 exactly as they were joined. When a batch fails for what it holds, its halves are tried apart until each bad request has
-failed by itself. A caller that goes away leaves the batch; a batch that all callers left is cancelled.
+failed by itself; a node that says what became of the other rows (see `mesh.partial`) is not asked for those again. A
+caller that goes away leaves the batch; a batch that all callers left is cancelled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mesh.context import Context, Timer
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, RequestError
 from mesh.handler import Handler
+from mesh.partial import Partial, failed_after, rows_failed, take_partial
 from mesh.tensors import Tensors, concatenate
 from mesh.units import Duration
 
@@ -113,9 +115,7 @@ class _Batching:
             try:
                 answers.append(await self(request.take(start, min(start + step, rows)), context))
             except RequestError as error:
-                if error.row is not None:
-                    error.row += start
-                raise
+                raise failed_after(error, start, answers, context) from error.__cause__
         try:
             return concatenate(answers)
         except (KeyError, TypeError, ValueError):
@@ -240,6 +240,11 @@ class _Batching:
                 await asyncio.sleep(0)  # the turn in which that batch begins
             _share(outputs, members, context)
             return
+        partial = take_partial(failed)
+        if partial is not None and partial.errors and partial.within(rows):
+            if left := _share_in_part(partial, members, context):
+                await self._attempt(left)
+            return
         if len(members) > 1 and isinstance(failed, InvalidInput | NodeFailed):
             middle = len(members) // 2
             for half in (members[:middle], members[middle:]):
@@ -278,6 +283,7 @@ def _joined(members: list[_Member]) -> Context:
     return Context(
         deadline=None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None),
         parameters=first.parameters,
+        partial=True,
         timings=[] if any(member.context.timings is not None for member in members) else None,
         clock=first.clock,
     )
@@ -296,11 +302,40 @@ def _share(outputs: Tensors, members: list[_Member], context: Context) -> None:
     for member in members:
         stop = start + member.rows
         if not member.answer.done():
-            if member.context.timings is not None:
-                shared = context.timings or ()
-                member.context.timings.extend(replace(timing, rows=member.rows) for timing in shared)
+            _tell_timings(member, context)
             member.answer.set_result(outputs.take(start, stop))
         start = stop
+
+
+def _share_in_part(partial: Partial, members: list[_Member], context: Context) -> list[_Member]:
+    """Give each caller its own rows, or its own error; returns those of whose rows not all became something.
+
+    There are fewer of them each time: a row failed, and it is somebody's.
+    """
+    start = 0
+    left: list[_Member] = []
+    for member in members:
+        stop = start + member.rows
+        own = partial.part(start, stop)
+        start = stop
+        if member.answer.done():
+            continue
+        if own.errors:
+            error = rows_failed(own.errors, own.rows, own.answer, member.context)
+            error.request_id = member.context.request_id
+            member.answer.set_exception(error)
+        elif len(own.rows) == member.rows:
+            _tell_timings(member, context)
+            member.answer.set_result(own.answer)
+        elif _wanted(member):
+            left.append(member)
+    return left
+
+
+def _tell_timings(member: _Member, context: Context) -> None:
+    if member.context.timings is not None:
+        shared = context.timings or ()
+        member.context.timings.extend(replace(timing, rows=member.rows) for timing in shared)
 
 
 def _request_error(error: Exception, context: Context) -> RequestError:

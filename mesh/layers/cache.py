@@ -17,7 +17,7 @@ computes anew and keeps what comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self, cast
 
@@ -29,6 +29,7 @@ from mesh.errors import InvalidInput, NodeFailed, RequestError, SetupError
 from mesh.handler import Handler
 from mesh.layers.cache_site import CacheSite
 from mesh.layers.flights import Asked, Flight, picked
+from mesh.partial import Partial, take_partial
 from mesh.tensors import Tensors
 from mesh.units import Duration
 
@@ -184,9 +185,9 @@ class _Caching:
                 if (task := self._tasks.get(flight)) is not None:
                     task.cancel()
 
-    def _forget(self, flight: Flight) -> None:
-        """Nobody joins it from now on."""
-        for key in flight.keys:
+    def _forget(self, flight: Flight, keys: Iterable[bytes] | None = None) -> None:
+        """Nobody joins it from now on, or not for these keys."""
+        for key in flight.keys if keys is None else keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
@@ -230,7 +231,8 @@ class _Caching:
         """Compute some places, for this call and whoever joins it."""
         self._site.counter.misses += len(places)
         # Of its own, so that a computation that goes on without this call tells it nothing any more.
-        own = context if context.timings is None else replace(context, timings=asked.timings)
+        timings = None if context.timings is None else asked.timings
+        own = context if timings is None and len(places) == 1 else replace(context, timings=timings, partial=True)
         asked.led = self._begin([asked.keys[place] for place in places], asked.narrowed(places), own)
         asked.led.join()
         asked.joined.append((asked.led, places))
@@ -242,7 +244,7 @@ class _Caching:
             return
         self._refreshing += 1
         self._site.counter.refreshes += len(free)
-        behind = Context(parameters=context.parameters, clock=context.clock).within(_REFRESH_S)
+        behind = Context(parameters=context.parameters, partial=True, clock=context.clock).within(_REFRESH_S)
         self._begin([asked.keys[place] for place in free], picked(asked.request, free), behind, background=True)
 
     def _begin(self, keys: list[bytes], request: Tensors, context: Context, *, background: bool = False) -> Flight:
@@ -271,10 +273,15 @@ class _Caching:
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, asyncio.CancelledError) and cancel_requested():
                 raise
-            await self._failed(flight, _request_error(error, context))
+            failed = _request_error(error, context)
+            partial = take_partial(failed)
+            if partial is not None and partial.within(len(flight.keys)):
+                await self._failed_in_part(flight, partial)
+            else:
+                await self._failed(flight, failed)
         else:
             flight.land(answer, {key: row for row, key in enumerate(flight.keys)})
-            await self._keep(flight, answer)
+            await self._put(flight, lambda: self._entries(flight.keys, answer))
         finally:
             self._forget(flight)
 
@@ -283,23 +290,33 @@ class _Caching:
         alone = 0 if len(keys) == 1 else None
         blamed = row if row is not None and 0 <= row < len(keys) else alone
         key = None if blamed is None else keys[blamed]
-        remembered = self._settings.negative_s is not None and key is not None and isinstance(error, InvalidInput)
+        remembered = self._remembered({} if key is None else {key: error})
         if not remembered:
             self._forget(flight)  # whoever comes from now on tries for himself
         flight.fail(error, key)
-        if remembered and key is not None and isinstance(error, InvalidInput):
-            entry = Entry(key, encode_error(key, error), self._settings.negative_s)
-            await self._put(flight, lambda: [entry])
+        if remembered:
+            await self._put(flight, lambda: remembered)
 
-    async def _keep(self, flight: Flight, answer: Tensors) -> None:
+    async def _failed_in_part(self, flight: Flight, partial: Partial) -> None:
+        """Some rows failed, each by itself; others did not, or were left alone."""
+        keys = [flight.keys[row] for row in partial.rows]
+        flight.refused = {flight.keys[row]: error for row, error in partial.errors.items()}
+        remembered = self._remembered(flight.refused)
+        self._forget(flight, set(flight.keys).difference(keys, (entry.key for entry in remembered)))
+        flight.land(partial.answer, {key: place for place, key in enumerate(keys)})
+        await self._put(flight, lambda: self._entries(keys, partial.answer) + remembered)
+
+    def _remembered(self, refused: Mapping[bytes, RequestError]) -> list[Entry]:
+        """What is kept of errors."""
+        ttl_s = self._settings.negative_s
+        kept = {} if ttl_s is None else refused
+        return [Entry(key, encode_error(key, e), ttl_s) for key, e in kept.items() if isinstance(e, InvalidInput)]
+
+    def _entries(self, keys: Sequence[bytes], answer: Tensors) -> list[Entry]:
+        """What is kept of answers."""
         settings = self._settings
         ttl_s = None if settings.ttl_s is None else settings.ttl_s + settings.stale_s
-
-        def entries() -> list[Entry]:
-            values = encode_rows(flight.keys, answer)
-            return [Entry(key, value, ttl_s) for key, value in zip(flight.keys, values, strict=True)]
-
-        await self._put(flight, entries)
+        return [Entry(key, value, ttl_s) for key, value in zip(keys, encode_rows(keys, answer), strict=True)]
 
     async def _put(self, flight: Flight, entries: Callable[[], list[Entry]]) -> None:
         def still() -> list[Entry]:

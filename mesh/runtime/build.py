@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mesh.context import Context, NodeTiming
-from mesh.errors import NodeFailed, SetupError
+from mesh.errors import NodeFailed, RequestError, SetupError
 from mesh.handler import Branches, Handler, Layer, stack
 from mesh.layers import LAYERS, OF_CALLERS, Cache
 from mesh.node import KINDS, Aggregate, Node
 from mesh.node import Cache as CacheNode
+from mesh.partial import Partial
 from mesh.runtime.keeping import keeping
 from mesh.runtime.statistics import NodeCounter
 from mesh.signature import InputCheck, TensorSpec
@@ -113,6 +114,13 @@ def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> 
             began = clock.now()
             try:
                 answer = await verb(request, context)
+            except RequestError as error:
+                if isinstance(partial := error.partial, Partial):
+                    _check_answer(partial.answer, gives, len(partial.rows), node.expands)
+                    if context.timings is not None:
+                        told = NodeTiming(node=spec.name, worker=worker, pid=pid, rows=len(partial.rows))
+                        context.timings.append(replace(told, compute_s=clock.now() - began))
+                raise
             finally:
                 took_s = clock.now() - began
                 counter.ran(rows, took_s)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mesh import (
+    Array,
     Context,
     DeadlineExceeded,
     Duration,
@@ -22,6 +23,7 @@ from mesh import (
     Size,
     Tensors,
     Unavailable,
+    rows_failed,
 )
 from mesh.units import format_duration
 from nodes.fetch.files import Roots
@@ -64,7 +66,9 @@ class Fetch(Threaded, Preprocess):
     A request has one answer, so a row that cannot be had fails the request, with the error of the first such row, and
     names it: InvalidInput for what will not get better, Unavailable for what may (the server's 5xx, 408, 425 and 429,
     a connection that fails, no answer within `timeout`), DeadlineExceeded where the request's time ran out. All
-    references are read before the first is fetched. A reference that stands in several rows is fetched once.
+    references are read before the first is fetched, and nothing is fetched beside one that failed; but where a layer
+    has a use for the other rows (a cache, or a batch of several requests), they are fetched all the same. A reference
+    that stands in several rows is fetched once.
 
     Args:
         roots: Folders that `file:` references may lead into. In a topology file a relative one counts from the model
@@ -169,27 +173,45 @@ class Fetch(Threaded, Preprocess):
         references: list[bytes] = inputs[_TENSOR].tolist()
         if len(references) > self._max_rows:
             raise InvalidInput(f"{len(references)} rows; at most {self._max_rows} are taken at once", tensor=_TENSOR)
-        wanted = self._wanted(references)
+        wanted, errors = self._wanted(references)
+        if errors and not context.partial:
+            raise errors[min(errors)]
         allowance = Allowance(self._max_total, _TENSOR)
-        bodies = await context.run(
-            in_order(lambda one: self._fetch(loaded, one, allowance, context), wanted, self._concurrency)
-        )
-        data = np.empty(len(references), object)
-        for one, body in zip(wanted, bodies, strict=True):
-            for row in one.rows:
-                data[row] = body
-        return Tensors({"data": data})
 
-    def _wanted(self, references: list[bytes]) -> list[_Wanted]:
+        async def fetch(one: _Wanted) -> bytes | RequestError:
+            try:
+                return await self._fetch(loaded, one, allowance, context)
+            except RequestError as error:
+                if error.row is None or not context.partial:
+                    raise
+                return error
+
+        bodies = await context.run(in_order(fetch, wanted, self._concurrency))
+        found: dict[int, bytes] = {}
+        for one, body in zip(wanted, bodies, strict=True):
+            if isinstance(body, RequestError):
+                errors.update(dict.fromkeys(one.rows, body))
+            else:
+                found.update(dict.fromkeys(one.rows, body))
+        rows = sorted(found)
+        data = Tensors({"data": _bytes_of([found[row] for row in rows])})
+        if errors:
+            raise rows_failed(errors, rows, data, context)
+        return data
+
+    def _wanted(self, references: list[bytes]) -> tuple[list[_Wanted], dict[int, RequestError]]:
+        """What to fetch, and by row why something is not."""
         rows: dict[Reference, list[int]] = {}
+        errors: dict[int, RequestError] = {}
         for row, data in enumerate(references):
             try:
                 reference = reference_of(data)
                 self._check_allowed(reference)
             except InvalidInput as error:
-                raise _of_row(error, row) from error.__cause__
-            rows.setdefault(reference, []).append(row)
-        return [_Wanted(reference, of) for reference, of in rows.items()]
+                errors[row] = _of_row(error, row)
+            else:
+                rows.setdefault(reference, []).append(row)
+        return [_Wanted(reference, of) for reference, of in rows.items()], errors
 
     def _check_allowed(self, reference: Reference) -> None:
         if isinstance(reference, FileReference):
@@ -241,6 +263,12 @@ def _check_installed(*, hosts: bool, buckets: bool) -> None:
                 import_module(package)
         except ImportError as error:
             raise SetupError(f"{argument} needs {package}: pip install 'inference-mesh[{extra}]'") from error
+
+
+def _bytes_of(bodies: Sequence[bytes]) -> Array:
+    data = np.empty(len(bodies), object)
+    data[:] = bodies
+    return data
 
 
 def _of_row(error: InvalidInput | Unavailable, row: int, reference: Reference | None = None) -> RequestError:

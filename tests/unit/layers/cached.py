@@ -11,8 +11,8 @@ from mesh.context import Context, Parameter
 from mesh.handler import Handler, Layer
 from mesh.layers import Cache, CacheSite
 from mesh.tensors import Tensors
-from mesh.testing import ManualClock, settle
-from tests.unit.layers.given import Asking, rows, values
+from mesh.testing import ManualClock
+from tests.unit.layers.given import Asking, rows
 
 __all__ = ["Caching", "HeldBackend", "RaisingBackend", "RubbishBackend"]
 
@@ -92,10 +92,3 @@ class Caching(Asking):
         task = await self.ask(rows(*numbers))
         await self.double()
         await task
-
-    async def double(self) -> list[float]:
-        """Answer what the handler was asked next; the rows that it was asked."""
-        call = await self.running()
-        call.reply(Tensors({"x": call.request["x"] * 2}))
-        await settle()
-        return values(call.request)

@@ -85,6 +85,13 @@ class Asking:
         """Calls one after another, named by their place."""
         return [await self.ask(request, self.context(str(index))) for index, request in enumerate(requests)]
 
+    async def double(self) -> list[float]:
+        """Answer what the handler was asked next; the rows that it was asked."""
+        call = await self.running()
+        call.reply(doubled(call.request))
+        await settle()
+        return values(call.request)
+
     async def running(self) -> ScriptedCall:
         """The call that the handler has been given, which has to be there by now."""
         assert self.script.pending, "the handler was not called"

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mesh.context import Context, NodeTiming
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, Overloaded, Unavailable
 from mesh.layers import Batch
+from mesh.partial import rows_failed, take_partial
 from mesh.tensors import Tensors
 from mesh.testing import settle
 from tests.unit.layers.given import Asking, doubled, rows, values
@@ -319,6 +320,41 @@ async def together(asking: Asking, *numbers: float) -> list[asyncio.Task[Tensors
     await first
     await settle()
     return calls
+
+
+async def test_what_a_node_says_of_the_other_rows_is_theirs_and_not_asked_again() -> None:
+    asking = Asking(Batch())
+    first, *calls = await asking.ask_all([rows(0), rows(1, 2), rows(3, 4), rows(5), rows(6), rows(7)])
+    (await asking.running()).echo()
+    await first
+    call = await asking.running()
+    assert values(call.request) == [1, 2, 3, 4, 5, 6, 7]
+    assert call.context.partial
+    failed = {3: InvalidInput("four"), 5: Unavailable("six", retry_after_s=1.0)}
+    call.fail(rows_failed(failed, [0, 1, 2, 4], rows(2, 4, 6, 10), call.context))
+    await settle()
+    assert await asking.double() == [7], "it was left alone"
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert outcomes == [
+        rows(2, 4),
+        InvalidInput("four", row=1, request_id="2"),
+        rows(10),
+        Unavailable("six", row=0, request_id="4", retry_after_s=1.0),
+        rows(14),
+    ]
+    assert len(asking.script.calls) == 3
+
+
+async def test_pieces_before_the_one_that_failed_are_told_to_whoever_has_a_use_for_them() -> None:
+    asking = Asking(Batch(max_rows=2))
+    large = await asking.ask(rows(1, 2, 3, 4), Context(clock=asking.clock, partial=True))
+    await asking.double()
+    (await asking.running()).fail(InvalidInput("bad", row=1))
+    with pytest.raises(InvalidInput) as caught:
+        await large
+    partial = take_partial(caught.value)
+    assert partial is not None
+    assert (list(partial.rows), partial.answer, list(partial.errors)) == ([0, 1], rows(2, 4), [3])
 
 
 async def test_one_bad_request_fails_alone() -> None:

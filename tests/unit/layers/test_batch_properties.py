@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mesh.context import Context
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, Unavailable
 from mesh.layers import Batch, Queue
+from mesh.partial import rows_failed
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock, ScriptedHandler, settle
 
@@ -32,7 +33,7 @@ callers = st.builds(
     Caller,
     rows=st.integers(0, 5),
     width=st.integers(1, 2),
-    harm=st.sampled_from(["none"] * 6 + ["invalid", "foreign"]),
+    harm=st.sampled_from(["none"] * 6 + ["invalid", "spoiled", "foreign"]),
     leaves=st.sampled_from([False, False, False, True]),
     within_s=st.sampled_from([None, None, 2.0, 50.0]),
 )
@@ -41,7 +42,7 @@ batches = st.builds(
 )
 # Not hypothesis's own randoms: those may say the same for ever, and then nothing would happen.
 chances = st.integers(0, 2**32).map(random.Random)
-HARMS = {"none": 0.0, "invalid": 1.0, "foreign": 2.0}
+HARMS = {"none": 0.0, "invalid": 1.0, "foreign": 2.0, "spoiled": 3.0}
 
 
 def request_of(index: int, caller: Caller) -> Tensors:
@@ -53,14 +54,22 @@ def request_of(index: int, caller: Caller) -> Tensors:
     return Tensors({"x": data})
 
 
-def answer(request: Tensors) -> Tensors | Exception:
-    """What the node makes of a batch: fails for the first row that harms it."""
+def answer(request: Tensors, context: Context) -> Tensors | Exception:
+    """What the node makes of a batch: fails for the first row that harms it.
+
+    Where that is a spoiled one it tells what became of the others: answered, spoiled as well, or left alone.
+    """
     data = request["x"]
     harmed = np.flatnonzero(data[:, 0, 2]).tolist()
     if not harmed:
         return Tensors({"y": data[:, 0, :2] * 2})
     if data[harmed[0], 0, 2] == HARMS["invalid"]:
         return InvalidInput("invalid", tensor="x", row=harmed[0])
+    if data[harmed[0], 0, 2] == HARMS["spoiled"]:
+        spoiled = np.flatnonzero(data[:, 0, 2] == HARMS["spoiled"]).tolist()
+        good = [row for row in range(len(data)) if row not in harmed][len(harmed) % 2 :]
+        errors = dict.fromkeys(spoiled, InvalidInput("invalid", tensor="x"))
+        return rows_failed(errors, good, Tensors({"y": data[good, 0, :2] * 2}), context)
     return ValueError("foreign")
 
 
@@ -74,7 +83,7 @@ def check(index: int, caller: Caller, outcome: Tensors | BaseException, went: st
         assert isinstance(outcome, Tensors), f"a good request ended in {outcome!r} ({went})"
         expected = [[2.0 * index, 2.0 * row] for row in range(caller.rows)]
         assert outcome["y"].tolist() == expected
-    elif caller.harm == "invalid":
+    elif caller.harm in ("invalid", "spoiled"):
         assert isinstance(outcome, InvalidInput)
         assert outcome.row == caller.rows - 1, "counted from the caller's own first row"
         # A request that ran alone at once was not touched: whoever called the layer knows whose it is.
@@ -120,7 +129,7 @@ async def test_each_caller_gets_its_own_rows_or_its_own_error(
                 if script.pending:
                     running = await script.request()
                     if not running.cancelled:
-                        made = answer(running.request)
+                        made = answer(running.request, running.context)
                         running.reply(made) if isinstance(made, Tensors) else running.fail(made)
     await settle()
     assert all(task.done() for task in tasks), "somebody was forgotten"

@@ -11,8 +11,17 @@ from pydantic import ValidationError
 from mesh.caches import Entry, digest_rows, encode_rows
 from mesh.caches.memory import MemoryBackend
 from mesh.context import Context, NodeTiming
-from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, Overloaded, RequestError, SetupError
+from mesh.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NodeFailed,
+    Overloaded,
+    RequestError,
+    SetupError,
+    Unavailable,
+)
 from mesh.layers import Cache
+from mesh.partial import rows_failed
 from mesh.signature import TensorSpec
 from mesh.tensors import Tensors
 from mesh.testing import ScriptedHandler, settle
@@ -165,6 +174,43 @@ async def test_an_error_that_names_a_row_names_the_callers_row_and_spares_who_wa
     assert (await asking.running()).cancelled, "nobody waits for what else the other one wanted"
     assert await asking.double() == [1.0]
     assert values(await good) == [2.0]
+
+
+async def test_the_good_rows_of_a_request_with_a_bad_one_are_kept_where_the_node_tells_of_them() -> None:
+    asking = Caching(Cache(cache="hot", negative_s=5.0))
+    bad = await asking.ask(rows(1.0, 2.0, 3.0, 4.0))
+    good = await asking.ask(rows(3.0))
+    alone = await asking.ask(rows(4.0))
+    down = await asking.ask(rows(5.0, 2.0))
+    call = await asking.running()
+    assert call.context.partial
+    call.fail(rows_failed({1: InvalidInput("two")}, [0, 2], rows(2.0, 6.0), call.context))
+    await settle()
+    assert bad.exception() == InvalidInput("two", row=1, request_id="r")
+    assert down.exception() == InvalidInput("two", row=1, request_id="r")
+    assert values(await good) == [6.0]
+    assert (await asking.running()).cancelled
+    assert await asking.double() == [4.0], "it was left alone"
+    assert values(await alone) == [8.0]
+    before = len(asking.script.calls)
+    assert values(await (await asking.ask(rows(4.0, 3.0, 1.0)))) == [8.0, 6.0, 2.0]
+    assert (await asking.ask(rows(1.0, 2.0))).exception() == InvalidInput("two", row=1, request_id="r")
+    assert len(asking.script.calls) == before
+
+
+async def test_a_row_that_failed_by_itself_is_tried_again_by_the_next_though_the_others_are_still_being_kept() -> None:
+    asking = Caching(HOT)
+    assert isinstance(asking.backend, HeldBackend)
+    asking.backend.puts.clear()
+    bad = await asking.ask(rows(1.0, 2.0))
+    call = await asking.running()
+    call.fail(rows_failed({1: Unavailable("gone")}, [0], rows(2.0), call.context))
+    await settle()
+    assert isinstance(bad.exception(), Unavailable)
+    again = await asking.ask(rows(1.0, 2.0))
+    assert await asking.double() == [2.0]
+    assert values(await again) == [2.0, 4.0]
+    asking.backend.puts.set()
 
 
 def _row(task: asyncio.Task[Tensors]) -> int | None:

@@ -22,6 +22,7 @@ from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, Overloaded, RequestError
 from mesh.handler import Handler
 from mesh.layers import Cache, CacheSite
+from mesh.partial import rows_failed
 from mesh.tensors import Tensors
 from mesh.testing import ScriptedCall, settle
 from tests.unit.layers.cached import Caching, HeldBackend
@@ -35,6 +36,7 @@ STEP = st.one_of(
     st.tuples(st.just("ask"), BATCH),
     st.tuples(st.just("cancel"), st.integers(0, 20)),
     st.tuples(st.just("answer"), st.integers(0, 20)),
+    st.tuples(st.just("in part"), st.integers(0, 20)),
     st.tuples(st.just("overload"), st.integers(0, 20)),
     st.tuples(st.just("choke"), st.integers(0, 20)),
     st.tuples(st.just("advance"), st.sampled_from([0.5, 4.0, 7.0, 20.0])),
@@ -70,14 +72,22 @@ class Story:
         computed = Counter(value for call in self.running for value in values(call.request))
         assert not computed or max(computed.values()) == 1, f"computed at the same time: {computed}"
 
-    def end(self, number: int, error: RequestError | None = None) -> None:
-        """End one of the running computations: with an answer, with the error, or by refusing its bad row."""
+    def end(self, number: int, error: RequestError | None = None, *, in_part: bool = False) -> None:
+        """End one of the running computations: with an answer, with the error, or by refusing its bad row.
+
+        In part: a good row may be left alone, and the others are told beside the error.
+        """
         if not self.running:
             return
         call = self.running.pop(number % len(self.running))
         computed = values(call.request)
         if error is not None:
             call.fail(error)
+        elif BAD in computed and in_part:
+            good = [row for row, value in enumerate(computed) if value != BAD][number % 2 :]
+            errors = {computed.index(BAD): InvalidInput("bad")}
+            answer = rows(*(2 * computed[row] for row in good))
+            call.fail(rows_failed(errors, good, answer, call.context))
         elif BAD in computed:
             call.fail(InvalidInput("bad", row=computed.index(BAD)))
         else:
@@ -128,8 +138,9 @@ async def _play(layer: Cache, steps: list[tuple[str, object]]) -> None:
             case "hold", bool():
                 for gate in (backend.gets, backend.puts):
                     gate.clear() if how else gate.set()
-            case (("answer" | "overload" | "choke"), int()):
-                story.end(how, {"overload": Overloaded("full"), "choke": NodeFailed("choked")}.get(what))
+            case (("answer" | "in part" | "overload" | "choke"), int()):
+                error = {"overload": Overloaded("full"), "choke": NodeFailed("choked")}.get(what)
+                story.end(how, error, in_part=what == "in part")
             case _:
                 pass
         await story.look()

@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from mesh import Context, InvalidInput, RequestError, SetupError, Unavailable
+from mesh.partial import take_partial
 from nodes.fetch import Fetch
 from nodes.fetch.files import Roots
 from nodes.fetch.references import FileReference
@@ -208,6 +209,27 @@ async def test_the_first_bad_row_is_named(root: Path) -> None:
     with pytest.raises(InvalidInput, match="row 2: tensor 'reference': file:missing") as caught:
         await fetch(*given, roots=[root])
     assert caught.value.row == 2
+
+
+async def test_other_rows_are_fetched_all_the_same_where_somebody_has_a_use_for_them(root: Path) -> None:
+    given = ["file:missing", "file:a.txt", "file:../secret", "file:missing", "file:a.txt"]
+    async with Fetch(roots=[root]) as node:
+        with pytest.raises(InvalidInput) as caught:
+            await ask(node, *given, context=Context(partial=True))
+    error = caught.value
+    assert (error.row, error.text) == (0, "tensor 'reference': file:missing: there is no such file")
+    partial = take_partial(error)
+    assert partial is not None
+    assert [(row, one.row) for row, one in partial.errors.items()] == [(0, 0), (2, 2), (3, 3)]
+    assert partial.rows == [1, 4]
+    assert partial.answer["data"].tolist() == [(root / "a.txt").read_bytes()] * 2
+
+
+async def test_a_bound_on_all_rows_together_leaves_nothing_beside_the_error(root: Path) -> None:
+    async with Fetch(roots=[root], max_total=15) as node:
+        with pytest.raises(InvalidInput, match="rows together") as caught:
+            await ask(node, *["file:a.txt"] * 5, context=Context(partial=True))
+    assert take_partial(caught.value) is None
 
 
 async def test_a_reference_that_cannot_be_read_is_named_before_any_file_is_opened(root: Path) -> None:
