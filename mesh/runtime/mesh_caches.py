@@ -13,6 +13,7 @@ from mesh.handler import Handler
 from mesh.keeping import CacheAnswer, CacheCall
 from mesh.runtime.caching import WorkerCaches, cached_node, summed
 from mesh.topology.graph import GraphNode
+from mesh.topology.jobs import JOB_WORKER
 from mesh.topology.placement import Plan
 from mesh.transports import Link
 from mesh.transports.contract import CACHE, CACHES
@@ -61,6 +62,8 @@ class MeshCaches:
         """The workers with nodes that have a cache."""
         cached = {node.name for node in self._plan.graph.nodes if node.cache}
         workers = [worker.name for worker in self._plan.workers if cached.intersection(worker.nodes)]
+        if cached.intersection(self._plan.gateway.nodes):
+            workers.append(JOB_WORKER)
         return [link for name in workers for link in self._links.get(name, ())]
 
     async def _ask(self, link: Link, request: CacheCall, context: Context) -> CacheAnswer:
@@ -74,6 +77,9 @@ class MeshCaches:
         """Run a node for nothing but its cache; each of its replicas, which may have each their own."""
         if node.name in self._nodes:
             await self._nodes[node.name](request.inputs, context)
+            for link in self._links.get(JOB_WORKER, ()):
+                # Whoever works on jobs runs the same nodes as the gateway, each with caches of its own.
+                await link.handler(node.kind, node.name)(request.inputs, context)
             return CacheAnswer(count=request.inputs.rows)
         home = next(worker.name for worker in self._plan.workers if node.name in worker.nodes)
         for link in self._links[home]:

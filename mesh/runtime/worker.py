@@ -22,7 +22,7 @@ from mesh.runtime.telling import Telling
 from mesh.tensors import Tensors
 from mesh.topology.graph import Graph, GraphNode
 from mesh.topology.placement import Partition, Plan
-from mesh.transports import Endpoint, Limits, Link, Listener, Transport
+from mesh.transports import Endpoint, Limits, Link, Listener, Service, Transport
 from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, NodeDescription
 
 __all__ = ["Transports", "Worker", "describe", "limits_of"]
@@ -49,9 +49,11 @@ class Worker:
         plan: The whole plan.
         name: Which of its workers this is.
         listen: Addresses to listen at.
-        dial: Worker -> the addresses of its replicas. The gateway dials all; others only those with a cache node that
-            they keep things in, when they first do.
+        dial: Worker -> the addresses of its replicas. The gateway dials all, those who work on jobs (`JOB_WORKER`)
+            as well; others only those with a cache node that they keep things in, when they first do.
         transports: By scheme.
+        services: gRPC services that it answers for beside its nodes, wherever it listens.
+        called: What it tells others that it is called, where that is not `name`.
         grace_s: Most seconds that calls in flight are given when leaving.
     """
 
@@ -63,6 +65,8 @@ class Worker:
         listen: Sequence[str],
         dial: Mapping[str, Sequence[str]],
         transports: Transports,
+        services: Sequence[Service] = (),
+        called: str = "",
         grace_s: float = DRAIN_GRACE_S,
     ) -> None:
         self._plan = plan
@@ -71,9 +75,10 @@ class Worker:
         self._listen = listen
         self._dial = dial
         self._transports = transports
+        self._services = services
         self._grace_s = grace_s
         self._limits = limits_of(plan.graph)
-        self._counters = WorkerCounters(name)
+        self._counters = WorkerCounters(called or name)
         self._steps = StepMaking(plan.graph, self._counters)
         self._links: dict[str, list[Link]] = {}
         self._caches = WorkerCaches(plan.graph, name, self._reach)
@@ -83,6 +88,8 @@ class Worker:
         """Where it listens, once entered."""
         self.root: Executor | None = None
         """The whole graph as a handler, in the gateway once entered."""
+        self.counted: CountedGraph | None = None
+        """The same, with each call counted."""
 
     async def __aenter__(self) -> Self:
         """Load, dial, listen.
@@ -124,8 +131,8 @@ class Worker:
         gateway = self._worker.name == self._plan.gateway.name
         if gateway:
             self.root = await self._root()
-            handler = CountedGraph(self.root, self._counters.graph(self._graph.name))
-            description = describe(self._plan)
+            self.counted = CountedGraph(self.root, self._counters.graph(self._graph.name))
+            description, handler = describe(self._plan), self.counted
             endpoints.append(
                 Endpoint(kind=GRAPH, name=self._graph.name, handler=handler, description=description, front=True)
             )
@@ -136,7 +143,7 @@ class Worker:
         # Before the first: when the second cannot listen, the first must not stay open.
         self._lifetime.push_async_callback(self._drain)
         for address in self._listen:
-            listener = await self._transport(address).listen(address, endpoints, self._limits, tell)
+            listener = await self._transport(address).listen(address, endpoints, self._limits, tell, self._services)
             self.listeners.append(listener)
 
     def _called_alone(self) -> set[str]:
@@ -181,10 +188,10 @@ class Worker:
                 steps += [self._steps.of(self._graph.node(name), self._nodes[name]) for name in partition.nodes]
             else:
                 steps.append(self._remote(partition))
-        for worker in self._plan.workers:
-            # Such as hold nothing but a cache node: asked for what they have counted, and to forget.
-            if worker.name not in links and worker.name != self._worker.name:
-                links[worker.name] = await self._dial_all(worker.name)
+        for worker in self._dial:
+            # Such as hold nothing but a cache node, or work on jobs: asked for what they have counted, and to forget.
+            if worker not in links and worker != self._worker.name:
+                links[worker] = await self._dial_all(worker)
         self._counters.shadows = tuple(shadows)
         for shadow in shadows:
             self._lifetime.push_async_callback(shadow.close)

@@ -9,7 +9,7 @@
 The executor cannot tell a link from a node: both are handlers.
 """
 
-from mesh.transports.contract import Endpoint, GraphHandler, Limits, Link, Listener, Transport
+from mesh.transports.contract import Endpoint, GraphHandler, Limits, Link, Listener, Service, Transport
 from mesh.transports.engine import DEFAULT_ENGINE, ENGINES
 from mesh.transports.grpc import GrpcTransport
 from mesh.transports.inproc import InprocTransport
@@ -24,5 +24,6 @@ __all__ = [
     "Limits",
     "Link",
     "Listener",
+    "Service",
     "Transport",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "Link",
     "Listener",
     "NodeDescription",
+    "Service",
     "Transport",
     "node_named",
 ]
@@ -135,6 +136,23 @@ def node_named(kind: str, name: str) -> str:
     return "" if kind == GRAPH or name == CACHES else name
 
 
+class Service(Protocol):
+    """A gRPC service that a listener answers for beside its endpoints. Health and reflection tell of it, too."""
+
+    @property
+    def name(self) -> str:
+        """Its full name, as in `mesh.v1.JobService`."""
+        ...
+
+    def add(self, server: Any) -> None:
+        """Answer on a `grpc.aio.Server`, or on one of its kind."""
+        ...
+
+    def leave(self) -> None:
+        """The listener drains: end what would go on for longer than a call may, such as watching."""
+        ...
+
+
 class Listener(Protocol):
     """An open ear."""
 
@@ -181,12 +199,19 @@ class Transport(Protocol):
     """A way to listen and to dial."""
 
     async def listen(
-        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+        self,
+        address: str,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        tell: Tell | None = None,
+        services: Sequence[Service] = (),
     ) -> Listener:
         """Serve `endpoints` at `address`; `tell`, where there is one, answers for what was counted.
 
+        `services` are for transports that speak gRPC; others refuse them.
+
         Raises:
-            PlacementError: The address is taken or cannot be bound; never shared silently.
+            PlacementError: The address is taken or cannot be bound; never shared silently. Or it takes no services.
         """
         ...
 

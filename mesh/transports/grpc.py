@@ -33,7 +33,7 @@ from mesh.transports.codec import (
     encode_options,
     encode_tensors,
 )
-from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, Endpoint, Limits, node_named
+from mesh.transports.contract import CACHE, CACHES, GRAPH, Description, Endpoint, Limits, Service, node_named
 from mesh.transports.description import decode_description
 from mesh.transports.engine import DEFAULT_ENGINE, ENGINES, Engine
 from mesh.transports.message import decode_answer, encode_call
@@ -87,9 +87,14 @@ class GrpcTransport:
         self._engine = ENGINES[engine]() if isinstance(engine, str) else engine
 
     async def listen(
-        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+        self,
+        address: str,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        tell: Tell | None = None,
+        services: Sequence[Service] = (),
     ) -> GrpcListener:
-        """Serve `endpoints`, with health and reflection.
+        """Serve `endpoints` and `services`, with health and reflection.
 
         Raises:
             PlacementError: The address is taken, or cannot be bound.
@@ -97,10 +102,13 @@ class GrpcTransport:
         target = target_of(address)
         admission = Admission(endpoints, limits)
         server = self._engine.server(limits)
-        services = add_servicers(server, admission, tell)
+        names = add_servicers(server, admission, tell)
+        for service in services:
+            service.add(server)
+            names.append(service.name)
         checks = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         if target.startswith("unix:"):
             _refuse_live_socket(target.removeprefix("unix:"))
         try:
@@ -108,10 +116,10 @@ class GrpcTransport:
         except RuntimeError:
             raise PlacementError(f"{address} cannot be bound: it is in use, or not an address of this host") from None
         await server.start()
-        for service in ("", *services):
-            await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", *names):
+            await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         bound = address if target.startswith("unix:") else f"grpc://{target.rpartition(':')[0]}:{port}"
-        return GrpcListener(bound, server, admission, checks)
+        return GrpcListener(bound, server, admission, checks, services)
 
     async def dial(self, address: str, limits: Limits) -> GrpcLink:
         """A link that connects when first used."""
@@ -136,12 +144,18 @@ class GrpcListener:
     """A gRPC server that answers for endpoints."""
 
     def __init__(
-        self, address: str, server: grpc.aio.Server, admission: Admission, checks: health.aio.HealthServicer
+        self,
+        address: str,
+        server: grpc.aio.Server,
+        admission: Admission,
+        checks: health.aio.HealthServicer,
+        services: Sequence[Service] = (),
     ) -> None:
         self._address = address
         self._server = server
         self._admission = admission
         self._checks = checks
+        self._services = services
 
     @property
     def address(self) -> str:
@@ -151,6 +165,8 @@ class GrpcListener:
     async def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish those in flight for at most `grace_s` seconds."""
         self._admission.close()
+        for service in self._services:
+            service.leave()
         await self._checks.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 

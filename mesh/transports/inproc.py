@@ -25,7 +25,7 @@ from mesh.transports.codec import (
     encode_branch,
     encode_options,
 )
-from mesh.transports.contract import CACHE, CACHES, UNCOUNTED, Endpoint, Limits, node_named
+from mesh.transports.contract import CACHE, CACHES, UNCOUNTED, Endpoint, Limits, Service, node_named
 from mesh.transports.report import encode_report, note_report
 from mesh.transports.statistics import Statistics, Tell
 from mesh.transports.statistics_codec import decode_statistics, encode_statistics
@@ -51,14 +51,22 @@ class InprocTransport:
         self._listeners: dict[str, _InprocListener] = {}
 
     async def listen(
-        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+        self,
+        address: str,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        tell: Tell | None = None,
+        services: Sequence[Service] = (),
     ) -> _InprocListener:
         """Serve `endpoints` under a name.
 
         Raises:
-            PlacementError: The name is taken, or the address is none of this scheme.
+            PlacementError: The name is taken, or the address is none of this scheme; or there are services, which
+                nobody could call here.
         """
         _check_address(address)
+        if services:
+            raise PlacementError(f"{address} cannot answer for {services[0].name}: that needs grpc:// or unix:")
         if address in self._listeners:
             raise PlacementError(f"{address} is in use")
         listener = _InprocListener(address, Admission(endpoints, limits), tell, self._listeners)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from mesh.transports import ENGINES, Endpoint, GrpcTransport, Limits, Link, Listener, Transport
+from mesh.transports import ENGINES, Endpoint, GrpcTransport, Limits, Link, Listener, Service, Transport
 from mesh.transports.statistics import Tell
 
 __all__ = ["PAIRS"]
@@ -19,9 +19,14 @@ class _Pair:
         self._dialling = GrpcTransport(dialling)
 
     async def listen(
-        self, address: str, endpoints: Sequence[Endpoint], limits: Limits, tell: Tell | None = None
+        self,
+        address: str,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        tell: Tell | None = None,
+        services: Sequence[Service] = (),
     ) -> Listener:
-        return await self._listening.listen(address, endpoints, limits, tell)
+        return await self._listening.listen(address, endpoints, limits, tell, services)
 
     async def dial(self, address: str, limits: Limits) -> Link:
         return await self._dialling.dial(address, limits)
