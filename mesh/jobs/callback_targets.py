@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mesh.errors import InvalidInput
 from mesh.jobs.backoff import Backoff
@@ -21,8 +21,6 @@ _URL = re.compile(r"(?i:(https?))://([^/?#]*)([^?#]*)((?:\?[^#]*)?)")
 _LISTENER = re.compile(r"(?i:grpc)://([^/?#]*)/?")
 _PRINTABLE = re.compile(r"[!-~]*")
 
-_BACKOFF = Backoff(first_s=5.0, most_s=3600.0, factor=4.0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackSettings:
@@ -36,7 +34,7 @@ class CallbackSettings:
     """Attempts at one callback, the first included."""
     timeout_s: float = 5.0
     """How long one attempt may take."""
-    backoff: Backoff = _BACKOFF
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=5.0, most_s=3600.0, factor=4.0))
     """The waits between them, which add up to two and a half hours at the most where there are eight attempts, and to
     half of that in the mean: an outage of whoever is told may last so long."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
 
 from mesh.context import Clock
 
-__all__ = ["happens", "pause"]
+__all__ = ["ended", "happens", "pause"]
 
 
 async def pause(clock: Clock, seconds: float) -> None:
@@ -33,3 +35,21 @@ async def happens(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
         timer.cancel()
         waiting.cancel()
     return event.is_set()
+
+
+async def ended(tasks: Collection[asyncio.Future[Any]], clock: Clock, seconds: float) -> bool:
+    """Return once all tasks have ended, in whatever way, or after so many seconds; whether they have."""
+    over = asyncio.Event()
+
+    def look(*_: object) -> None:
+        if all(task.done() for task in tasks):
+            over.set()
+
+    for task in tasks:
+        task.add_done_callback(look)
+    try:
+        look()
+        return await happens(over, clock, seconds)
+    finally:
+        for task in tasks:
+            task.remove_done_callback(look)
