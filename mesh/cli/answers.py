@@ -1,4 +1,4 @@
-"""An answer for people: a table of its rows; and the file that keeps it."""
+"""An answer for people: a table of its rows, or all in one line; and the file that keeps it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from mesh.cli.jsonable import json_of_array
+from mesh.cli.jsonable import json_of_array, json_of_tensors
 from mesh.cli.terminal import printable
-from mesh.tensors import Tensors, datatype_of
+from mesh.tensors import Array, Tensors, datatype_of
 
-__all__ = ["answer_table", "save_answer"]
+__all__ = ["answer_table", "json_of_branch", "outline", "save_answer"]
 
 ROWS_SHOWN = 20
 CELL_SHOWN = 100
 """Characters of one row of one tensor."""
+SHOWN = 48
+"""Characters of one tensor's first row, where all is one line."""
+ROWS_NAMED = 8
+"""Row numbers that are shown of a branch that ran on some of them."""
 
 
 def answer_table(answer: Tensors) -> list[Any]:
@@ -35,6 +39,22 @@ def answer_table(answer: Tensors) -> list[Any]:
     if answer.rows > ROWS_SHOWN:
         parts.append(Text(f"… {answer.rows - ROWS_SHOWN} more rows (--json shows all, -o saves them)", style="dim"))
     return parts
+
+
+def json_of_branch(tensors: Tensors) -> dict[str, Any]:
+    """What a branch gives, and of which rows, where not of all."""
+    some = {} if tensors.sources is None else {"rows": tensors.sources.tolist()}
+    return {"outputs": json_of_tensors(tensors), **some}
+
+
+def outline(tensors: Tensors) -> str:
+    """Each tensor with its type and its first row, in one line; which rows they are, where not all."""
+    parts = [f"{name}: {datatype_of(array)}{list(array.shape)}{_first(array)}" for name, array in tensors.items()]
+    if tensors.sources is not None:
+        rows = tensors.sources.tolist()
+        more = ", ..." if len(rows) > ROWS_NAMED else ""
+        parts.append(f"of rows {', '.join(map(str, rows[:ROWS_NAMED]))}{more}" if rows else "of no rows")
+    return printable("; ".join(parts))
 
 
 def save_answer(path: Path, answer: Tensors) -> None:
@@ -55,3 +75,16 @@ def _cell(row: Any) -> str:
     else:
         shown = printable(value) if isinstance(value, str) else json.dumps(value)
     return shown if len(shown) <= CELL_SHOWN else f"{shown[: CELL_SHOWN - 3]}..."
+
+
+def _first(array: Array) -> str:
+    if not array.size:
+        return ""
+    value = json_of_array(array[:1])[0]
+    if isinstance(value, float):
+        text = f"{value:.4f}"
+    elif isinstance(value, list):
+        text = json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
+    return f" {text if len(text) <= SHOWN else f'{text[: SHOWN - 3]}...'}"

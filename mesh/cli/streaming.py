@@ -7,20 +7,15 @@ import time
 from contextlib import aclosing
 from typing import Any
 
+from mesh.cli.answers import json_of_branch, outline
 from mesh.cli.connect import Served
-from mesh.cli.jsonable import json_of_array, json_of_tensors
 from mesh.cli.reports import json_of_error, json_of_report, missing_branches, report_tables
 from mesh.cli.terminal import printable, saying, show
 from mesh.context import Context
 from mesh.errors import RequestError
-from mesh.tensors import Array, Tensors, datatype_of
+from mesh.tensors import Tensors
 
 __all__ = ["show_stream"]
-
-SHOWN = 48
-"""Characters of one tensor's first row."""
-ROWS_NAMED = 8
-"""Row numbers that are shown of a branch that ran on some of them."""
 
 
 async def show_stream(served: Served, request: Tensors, context: Context, *, as_json: bool) -> int:
@@ -54,7 +49,7 @@ async def show_stream(served: Served, request: Tensors, context: Context, *, as_
                 tell(node, {"error": json_of_error(result)}, f"{name}  {printable(f'{result.code}: {result.told}')}")
             else:
                 error = None
-                tell(node, _jsonable(result), f"{name}  {_short(result)}")
+                tell(node, json_of_branch(result), f"{name}  {outline(result)}")
     if error is not None:
         # Nothing follows an error that no output could do without.
         raise error
@@ -62,31 +57,3 @@ async def show_stream(served: Served, request: Tensors, context: Context, *, as_
     if not as_json and (parts := [*map(Text, missing_branches(context.joins or ())), *report_tables(context)]):
         show(*parts)
     return 0
-
-
-def _jsonable(tensors: Tensors) -> dict[str, Any]:
-    some = {} if tensors.sources is None else {"rows": tensors.sources.tolist()}
-    return {"outputs": json_of_tensors(tensors), **some}
-
-
-def _short(tensors: Tensors) -> str:
-    """Each tensor with its type and its first row; which rows they are, where not all."""
-    parts = [f"{name}: {datatype_of(array)}{list(array.shape)}{_first(array)}" for name, array in tensors.items()]
-    if tensors.sources is not None:
-        rows = tensors.sources.tolist()
-        more = ", ..." if len(rows) > ROWS_NAMED else ""
-        parts.append(f"of rows {', '.join(map(str, rows[:ROWS_NAMED]))}{more}" if rows else "of no rows")
-    return printable("; ".join(parts))
-
-
-def _first(array: Array) -> str:
-    if not array.size:
-        return ""
-    value = json_of_array(array[:1])[0]
-    if isinstance(value, float):
-        text = f"{value:.4f}"
-    elif isinstance(value, list):
-        text = json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
-    else:
-        text = value if isinstance(value, str) else json.dumps(value)
-    return f" {text if len(text) <= SHOWN else f'{text[: SHOWN - 3]}...'}"
