@@ -17,7 +17,7 @@ import grpc
 
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
 from mesh.jobs.messages import decode_state, encode_event, encode_job
-from mesh.jobs.records import Job, Progress
+from mesh.jobs.records import RUNS, Job, Progress
 from mesh.jobs.store import JobStore
 from mesh.jobs.submission import Submissions
 from mesh.transports.servicers import end_with
@@ -129,7 +129,7 @@ class JobService:
 
     async def _get(self, request: job_service_pb2.GetJobRequest) -> job_service_pb2.GetJobResponse:
         job = await self._store.get(_id(request.id), outputs=not request.without_outputs)
-        return job_service_pb2.GetJobResponse(job=encode_job(job))
+        return job_service_pb2.GetJobResponse(job=encode_job(_told(job)))
 
     async def _list(self, request: job_service_pb2.ListJobsRequest) -> job_service_pb2.ListJobsResponse:
         if request.page_size < 0:
@@ -142,10 +142,12 @@ class JobService:
         return job_service_pb2.ListJobsResponse(jobs=map(encode_job, page.jobs), next_page_token=page.next_token)
 
     async def _cancel(self, request: job_service_pb2.CancelJobRequest) -> job_service_pb2.CancelJobResponse:
-        return job_service_pb2.CancelJobResponse(job=encode_job(await self._store.cancel(_id(request.id))))
+        job = _told(await self._store.get(_id(request.id), outputs=False))
+        return job_service_pb2.CancelJobResponse(job=encode_job(await self._store.cancel(job.id)))
 
     async def _replay(self, request: job_service_pb2.ReplayJobRequest) -> job_service_pb2.ReplayJobResponse:
-        return job_service_pb2.ReplayJobResponse(job=encode_job(await self._store.replay(_id(request.id))))
+        job = _told(await self._store.get(_id(request.id), outputs=False))
+        return job_service_pb2.ReplayJobResponse(job=encode_job(await self._store.replay(job.id)))
 
     def _unary(self, method: Callable[[Any], Awaitable[T]]) -> Callable[[Any, Call], Awaitable[T | bytes]]:
         async def answer(request: Any, call: Call) -> T | bytes:
@@ -169,7 +171,7 @@ class JobService:
                     aclosing(self._until_leaving(events)) as told,
                 ):
                     async for event in told:
-                        yield encode_event(event)
+                        yield encode_event(_told(event) if isinstance(event, Job) else event)
         except Exception as error:
             await end_with(_explained(error), "", call)
 
@@ -232,6 +234,17 @@ def _id(text: str) -> str:
     if len(text) > MAX_ID:
         raise NotFound(f"no job is called {text[:MAX_ID]!r}... here")
     return text
+
+
+def _told(job: Job) -> Job:
+    """The same job, where it is one that somebody submitted. Batches and their shards are for others to look after.
+
+    Raises:
+        NotFound: It is none.
+    """
+    if job.lane not in RUNS:
+        raise NotFound(f"no job is called {job.id!r} here")
+    return job
 
 
 def _within_s(call: Call) -> float:
