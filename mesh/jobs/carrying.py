@@ -15,6 +15,7 @@ from mesh.errors import InvalidInput, NodeFailed, RequestError
 from mesh.jobs.attempt import GraphRun
 from mesh.jobs.backoff import Backoff
 from mesh.jobs.holding import Unwritten, hand_in, hold
+from mesh.jobs.pausing import ended
 from mesh.jobs.records import Lane, Progress
 from mesh.jobs.store import Delivery, Lease
 from mesh.jobs.verdict import Fail, judge
@@ -144,7 +145,7 @@ class Carrier:
                 waiting.cancel()
             if not working.done():
                 working.cancel()
-                await asyncio.wait((working,), timeout=CUT_OFF_S)
+                await ended((working,), self._clock, CUT_OFF_S)
         if not working.done():
             log.warning("job %s, attempt %d: went on though cancelled", lease.job.id, lease.number)
             working.add_done_callback(_unheard)

@@ -1,0 +1,92 @@
+"""A delivery and its lease that do what a test says, for tests of what a worker makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from mesh.errors import RequestError
+from mesh.jobs.records import Job, JobState, Lane, Progress, Work
+from mesh.jobs.store import Delivery, Lease
+from mesh.tensors import Tensors
+from mesh.v1.call_pb2 import CallReport
+
+__all__ = ["ScriptedDelivery", "ScriptedLease"]
+
+
+def running(work: Work) -> Job:
+    return Job(id="j" * 32, graph="flow", state=JobState.RUNNING, lane=work.lane, submit_time=1.0, request_id="r")
+
+
+class ScriptedLease(Lease):
+    """Remembers how the attempt ended."""
+
+    def __init__(self, work: Work, number: int = 1) -> None:
+        self.work = work
+        self.job = running(work)
+        self.cancelled = asyncio.Event()
+        self.beats = 0
+        self.lost_at: int | None = None
+        """The heartbeat that finds that somebody else has it."""
+        self.told: list[Progress] = []
+        self.end: tuple[str, Any] | None = None
+        self.refusals: list[RequestError] = []
+        """What the store says before it takes the end."""
+        self.taken = True
+        self._number = number
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    async def extend(self) -> bool:
+        self.beats += 1
+        if self.beats == self.lost_at:
+            self.cancelled.set()
+        return not self.cancelled.is_set()
+
+    def publish(self, progress: Progress) -> None:
+        self.told.append(progress)
+
+    def _ended(self, how: str, what: Any) -> bool:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        assert self.end is None, "an attempt ends once"
+        self.end = (how, what)
+        return self.taken
+
+    async def done(
+        self, outputs: Tensors | None = None, report: CallReport | None = None, *, outcome: bytes = b""
+    ) -> bool:
+        return self._ended("done", (outputs, report, outcome))
+
+    async def retry(self, error: RequestError, delay_s: float) -> bool:
+        return self._ended("retry", (error, delay_s))
+
+    async def fail(self, error: RequestError) -> bool:
+        return self._ended("fail", error)
+
+    async def release(self) -> bool:
+        return self._ended("release", None)
+
+
+class ScriptedDelivery(Delivery):
+    """Gives a lease, or whatever the test says."""
+
+    def __init__(self, lease: ScriptedLease, begin: Callable[[], Lease | None] | None = None) -> None:
+        self.work = lease.work
+        self.job = lease.job
+        self.lease = lease
+        self.refused = False
+        self._begin = begin
+
+    @property
+    def lane(self) -> Lane:
+        return self.work.lane
+
+    async def begin(self, worker: str) -> Lease | None:
+        return self.lease if self._begin is None else self._begin()
+
+    async def refuse(self) -> None:
+        self.refused = True
