@@ -29,8 +29,8 @@ from mesh.tensors import Tensors
 from mesh.v1 import call_pb2, job_service_pb2
 from tests.unit.transports.given import tensors
 
-# Of this century and a few more: what a clock gives.
-times = st.floats(min_value=1.0, max_value=1e10, allow_nan=False)
+# From 1970 to 2286, but for the first months: there a float is finer than a nanosecond.
+times = st.floats(min_value=1e7, max_value=1e10, allow_nan=False)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
 kinds = st.sampled_from([InvalidInput, NotFound, Overloaded, Unavailable, NodeFailed, Cancelled])
 
@@ -88,8 +88,7 @@ def test_a_job_comes_back_equal(job: Job) -> None:
 def test_a_time_of_day_comes_back_as_the_same_number(time: float) -> None:
     message = timestamp(time)
     assert 0 <= message.nanos < 10**9
-    assert instant(message) == pytest.approx(time, abs=1e-9, rel=0)
-    assert time < 1e7 or instant(message) == time  # a float of our days is coarser than a nanosecond
+    assert instant(message) == time
 
 
 @given(st.integers(0, 9), texts.filter(bool), tensors)
