@@ -32,7 +32,6 @@ import sys
 import sysconfig
 from collections.abc import Generator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -61,13 +60,13 @@ def find() -> str:
     """The path of the program.
 
     Raises:
-        SetupError: It is not installed, or the client for it is not.
+        SetupError: It is not installed.
     """
     beside = Path(sysconfig.get_path("scripts")) / "nats-server"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
-    if found is None or find_spec("nats") is None:
-        what = "the program nats-server" if found is None else "the package nats-py"
-        raise SetupError(f"jobs need {what}, which is not installed: pip install 'inference-mesh[nats]'")
+    if found is None:
+        text = "jobs need the program nats-server, which is not installed, or the address of a store elsewhere"
+        raise SetupError(f"{text}: pip install 'inference-mesh[nats]'")
     return found
 
 

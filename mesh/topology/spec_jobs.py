@@ -6,6 +6,7 @@ Every default stands here, and nowhere else.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
@@ -35,6 +36,9 @@ _HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 _SERVER_PATTERN = rf"^(nats|tls)://({_HOST})(:\d{{1,5}})?$"
 _ALLOWED_PATTERN = rf"^(\*\.)?({_HOST})(:\d{{1,5}})?$"
 _BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]{1,512})?$"
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""Of the last label of a name: then it is an address, or would be taken for one (as in `mesh.jobs.callback_hosts`)."""
 _SERVER, _ALLOWED, _BUCKET = re.compile(_SERVER_PATTERN), re.compile(_ALLOWED_PATTERN), re.compile(_BUCKET_PATTERN)
 
 
@@ -55,10 +59,22 @@ def _server(value: str) -> str:
 
 
 def _allowed(value: str) -> str:
-    if _ALLOWED.fullmatch(value) is None:
+    value = value.lower()
+    matched = _ALLOWED.fullmatch(value)
+    if matched is None:
         raise ValueError(f"{shown(value)} names no host: write host, host:port or *.domain, without a scheme or a path")
     _check_port(value)
-    return value.lower()
+    below, host = matched[1], matched[2]
+    if host.startswith("[") or _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]):
+        try:
+            ip_address(host.strip("[]"))
+        except ValueError:
+            raise ValueError(f"{shown(host)} is no IP address as it is usually written") from None
+        if below:
+            raise ValueError(f"{shown(host)} is an address, which has no names below it")
+    elif not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        raise ValueError(f"{shown(host)} is no name of a host")
+    return value
 
 
 def _bucket(value: str) -> str:

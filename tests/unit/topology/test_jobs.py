@@ -165,6 +165,19 @@ def test_a_plan_with_jobs_can_be_sent_to_another_process() -> None:
         ("jobs: {callbacks: {allow: ['a.*.b']}}", [f"30:28: 'callbacks.allow[0]': 'a.*.b' {NO_HOST}"]),
         ("jobs: {callbacks: {allow: ['http://a']}}", [f"30:28: 'callbacks.allow[0]': 'http://a' {NO_HOST}"]),
         ("jobs: {callbacks: {allow: ['a:0']}}", ["30:28: 'callbacks.allow[0]': 0 is no port: the last one is 65535"]),
+        (
+            "jobs: {callbacks: {allow: [127.1]}}",
+            ["30:28: 'callbacks.allow[0]' has to be a text, not 127.1 (put it in quotes)"],
+        ),
+        (
+            "jobs: {callbacks: {allow: [127.0.1, '[::g]', '*.10.0.0.1', a..b]}}",
+            [
+                "30:28: 'callbacks.allow[0]': '127.0.1' is no IP address as it is usually written",
+                f"30:37: 'callbacks.allow[1]': '[::g]' {NO_HOST}",
+                "30:46: 'callbacks.allow[2]': '10.0.0.1' is an address, which has no names below it",
+                "30:60: 'callbacks.allow[3]': 'a..b' is no name of a host",
+            ],
+        ),
         ("jobs: {callbacks: {allow: [a], key_file: nobody}}", ["30:42: 'nobody' is not there"]),
         (
             "jobs: {callbacks: {key_file: given.py}}",
