@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mesh.errors import RequestError
 from mesh.jobs.records import Job, JobState, Lane, Progress, Work
-from mesh.jobs.store import Delivery, Lease
+from mesh.jobs.store import Delivery, JobStore, Lease
+from mesh.jobs.store_settings import StoreSettings
 from mesh.tensors import Tensors
 from mesh.v1.call_pb2 import CallReport
 
-__all__ = ["ScriptedDelivery", "ScriptedLease"]
+__all__ = ["ScriptedDelivery", "ScriptedLease", "ScriptedStore"]
 
 
 def running(work: Work) -> Job:
@@ -90,3 +91,38 @@ class ScriptedDelivery(Delivery):
 
     async def refuse(self) -> None:
         self.refused = True
+
+
+class ScriptedStore(JobStore):
+    """Gives what a test puts into it, in the order of its lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings(graph="flow", servers=("nats://nowhere:1",)))
+        self.waiting: list[ScriptedDelivery] = []
+        self.failures: list[Exception] = []
+        """What the next questions end in."""
+        self.asked: list[tuple[tuple[Lane, ...], int, float]] = []
+        self.sweeps = 0
+        self._more = asyncio.Event()
+
+    def put(self, *deliveries: ScriptedDelivery) -> None:
+        self.waiting += deliveries
+        self._more.set()
+
+    async def take(self, lanes: Sequence[Lane], room: int, wait_s: float = 1.0) -> list[Delivery]:
+        self.asked.append((tuple(lanes), room, wait_s))
+        if self.failures:
+            raise self.failures.pop(0)
+        if not self._found(lanes) and wait_s:
+            self._more.clear()
+            await self._more.wait()
+        found = self._found(lanes)[:room]
+        self.waiting = [one for one in self.waiting if one not in found]
+        return list(found)
+
+    def _found(self, lanes: Sequence[Lane]) -> list[ScriptedDelivery]:
+        return [one for lane in lanes for one in self.waiting if one.lane is lane]
+
+    async def sweep(self) -> int:
+        self.sweeps += 1
+        return 0
