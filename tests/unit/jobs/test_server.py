@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import PlacementError, SetupError
+from mesh.jobs import server
 from mesh.jobs.server import OwnStore, configuration, file_store_bytes, find, locked, prepare, worth_telling
 from mesh.supervisor.lifeline import tied
 from mesh.topology import GraphJobs
