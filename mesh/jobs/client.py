@@ -76,8 +76,9 @@ class JobClient:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._open is not None:
-            await self._open.close()
+        channel, self._open = self._open, None
+        if channel is not None:
+            await channel.close()
 
     async def submit(
         self,
@@ -212,7 +213,7 @@ class JobClient:
                 raise Unavailable(f"{self._address} stopped telling of the job")
             except Unavailable as error:
                 until = time.monotonic() + patience_s if until is None else until
-                if not told.any or time.monotonic() + pause_s > until:
+                if self._open is None or not told.any or time.monotonic() + pause_s > until:
                     raise
                 await asyncio.sleep(max(pause_s, min(error.retry_after_s, MOST_PAUSE_S)))
                 pause_s = min(pause_s * 2, MOST_PAUSE_S)

@@ -23,7 +23,7 @@ from mesh.jobs.submission import Submissions
 from mesh.transports.servicers import end_with
 from mesh.v1 import job_service_pb2
 
-__all__ = ["JobService"]
+__all__ = ["JobService", "answer_within_s"]
 
 log = logging.getLogger("mesh.jobs")
 
@@ -45,7 +45,9 @@ MAX_WATCHERS = 256
 WATCH_S = 3600.0
 """How long one call may watch; whoever wants to see more asks again, and is told where the job stands."""
 ANSWER_S = 30.0
-"""How long the store may take for one call that has no deadline of its own."""
+"""How long the store may take for one call."""
+KEPT_BACK_S = 0.25
+"""What of a call's time is kept back for saying that the store did not answer."""
 RETRY_AFTER_S = 0.05
 """The hint of a service that is full."""
 
@@ -59,6 +61,7 @@ class JobService:
         wall: The time of day, in seconds since 1970-01-01 UTC.
         max_calls: Most calls at once.
         max_watchers: Most watchers at once.
+        answer_s: How long the store may take for one call, in seconds; never longer than the call's own deadline.
     """
 
     name = "mesh.v1.JobService"
@@ -72,12 +75,14 @@ class JobService:
         wall: Callable[[], float] = time.time,
         max_calls: int = MAX_CALLS,
         max_watchers: int = MAX_WATCHERS,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._store = store
         self._submissions = submissions
         self._wall = wall
         self._calls = _Bound(max_calls, "calls about jobs are being answered")
         self._watchers = _Bound(max_watchers, "jobs are being watched")
+        self._answer_s = answer_s
         self._leaving = asyncio.Event()
 
     @property
@@ -153,7 +158,9 @@ class JobService:
         async def answer(request: Any, call: Call) -> T | bytes:
             try:
                 with self._calls.room():
-                    return await _in_time(method(request), _within_s(call))
+                    # The stubs say float, but a call without a deadline gives None.
+                    remaining_s = cast("float | None", call.time_remaining())
+                    return await _in_time(method(request), answer_within_s(remaining_s, self._answer_s))
             except Exception as error:
                 return await end_with(_explained(error), "", call)
 
@@ -247,13 +254,16 @@ def _told(job: Job) -> Job:
     return job
 
 
-def _within_s(call: Call) -> float:
-    """How long the store may take, so that the caller is told in time when it does not answer."""
-    # The stubs say float, but a call without a deadline gives None.
-    remaining_s = cast("float | None", call.time_remaining())
+def answer_within_s(remaining_s: float | None, most_s: float) -> float:
+    """How long the store may take, in seconds, so that the caller can still be told when it does not answer.
+
+    Args:
+        remaining_s: Until the call's deadline; None where it has none.
+        most_s: Most that it may take.
+    """
     if remaining_s is None:
-        return ANSWER_S
-    return min(remaining_s - min(remaining_s / 5, 0.25), ANSWER_S)
+        return most_s
+    return min(remaining_s - min(remaining_s / 5, KEPT_BACK_S), most_s)
 
 
 async def _in_time(work: Awaitable[T], within_s: float) -> T:
