@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from mesh.wire.binding import bind_tcp
 from mesh.wire.server import WireServer, server
 from tests.unit.wire.serving import Handlers
 
@@ -36,6 +37,23 @@ async def test_several_addresses_at_once(tmp_path: Path) -> None:
     assert handlers.context.peer().startswith("unix:")
     await serves.stop(None)
     assert not (tmp_path / "socket").exists()
+
+
+async def test_small_answers_are_not_held_back_for_what_the_far_side_has_yet_to_acknowledge() -> None:
+    accepted: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
+
+    class Accepting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.set_result(transport)
+
+    (bound,), port = bind_tcp("127.0.0.1:0", reuse_port=False)
+    async with await asyncio.get_running_loop().create_server(Accepting, sock=bound):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        ours = (await accepted).get_extra_info("socket")
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        (await accepted).close()
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("host", ["[::]", "0.0.0.0", "*", ""])
