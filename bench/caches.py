@@ -14,6 +14,7 @@ from typing import Any
 import aiocache
 import numpy as np
 
+from bench import cached_hop
 from bench.measure import paired, paired_async
 from mesh.caches import (
     BackendSettings,
@@ -52,6 +53,7 @@ async def run() -> dict[str, Any]:
     return {
         "targets": {"hit_us_per_row": {"1": 25, str(BATCH): 5}, "multi_get_ms": 2.5, "gets_ratio": 10, "memory": 1.05},
         "hit": {str(rows): await hit(rows) for rows in (1, BATCH)},
+        "gateway": await cached_hop.run(),
         "digest_us_per_row": digests(),
         "valkey": await server(),
         "memory": memory(),

@@ -122,6 +122,12 @@ def _caches(told: dict[str, Any]) -> str:
         (f"batch of {rows}", f"**{case['ours_us']:.1f}**", f"{case['other_us']:.1f}", _spread(case))
         for rows, case in told["hit"].items()
     ]
+    hops: list[tuple[str, ...]] = []
+    for case, both in told["gateway"]["cases"].items():
+        for what, name in (("server_cpu_us", "server's processor"), ("wall_us", "client's wait")):
+            one = both[what]
+            times = (f"**{one['cached']:.0f}**", *(f"{one[kind]:.0f}" for kind in ("uncached", "typed", "echo")))
+            hops.append((f"{case}, {name}", *times, f"{one['cached / typed']:.1f}", f"{one['cached / echo']:.1f}"))
     valkey = told["valkey"]
     keys = [
         ("one multi-get", f"**{valkey['ours_us'] / 1000:.2f}**", ""),
@@ -137,6 +143,7 @@ def _caches(told: dict[str, Any]) -> str:
     )
     parts = (
         _table(("a hit in memory", "mesh µs a row", "aiocache µs a row", "ratio (lowest to highest round)"), hits),
+        _table(("a call, µs", "hit", "idle node", "empty servicer", "empty echo", "to servicer", "to echo"), hops),
         _table(("64 keys on a Valkey server", "ms", "times the multi-get"), keys),
         f"µs a row for the key alone: {digests}.",
         shares,

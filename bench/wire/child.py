@@ -11,12 +11,12 @@ from typing import IO, Any, Self
 
 from bench.wire.rounds import Sample
 
-__all__ = ["Caller", "Server"]
+__all__ = ["Caller", "Child", "Server"]
 
 STOP_TIMEOUT_S = 10.0
 
 
-class _Child:
+class Child:
     """A process that answers a line with a line, and ends when its standard input does."""
 
     def __init__(self, module: str, *arguments: str) -> None:
@@ -60,7 +60,7 @@ class _Child:
         self._from.close()
 
 
-class Server(_Child):
+class Server(Child):
     """A server of a contender.
 
     Args:
@@ -78,7 +78,7 @@ class Server(_Child):
         return float(self.ask())
 
 
-class Caller(_Child):
+class Caller(Child):
     """A client of a contender.
 
     Args:

@@ -69,6 +69,10 @@ class AiocacheFace(BaseCache):  # type: ignore[misc]  # untyped
     async def get_many(self, namespace: str, keys: Sequence[bytes], *, with_ttl: bool = False) -> Found:
         """See `CacheBackend`."""
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        """See `CacheBackend`. Nothing is, unless a backend says otherwise."""
+        return None
+
     @abstractmethod
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         """See `CacheBackend`."""

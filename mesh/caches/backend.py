@@ -113,6 +113,16 @@ class CacheBackend(Protocol):
         """
         ...
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        """The values of all these keys, where they are there without waiting; else None, and nothing is counted.
+
+        Args:
+            namespace: Where.
+            keys: The keys, one or more.
+            least_s: Seconds that each value has to have left, beyond which it stays.
+        """
+        ...
+
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         """Keep several values, each in place of what its key had. Never raises for what the backend does.
 

@@ -28,6 +28,8 @@ from mesh.tensors import DATATYPES, Array, Datatype, Tensors, datatype_of
 __all__ = ["Layout", "layout_of", "read_layout", "write_head"]
 
 _BY_NUMBER = {datatype.number: datatype for datatype in DATATYPES.values()}
+_WIRE_DTYPES = {name: datatype.dtype.newbyteorder("<") for name, datatype in DATATYPES.items()}
+"""Made once: each new one is hashed anew by whoever looks its datatype up."""
 _COUNTS = struct.Struct("<IH")
 _TENSOR = struct.Struct("<BBH")
 _AXIS = struct.Struct("<Q")
@@ -52,7 +54,7 @@ class _Place:
 
     @property
     def wire_dtype(self) -> np.dtype[Any]:
-        return self.datatype.dtype.newbyteorder("<")
+        return _WIRE_DTYPES[self.datatype.name]
 
 
 @dataclass(frozen=True, slots=True)

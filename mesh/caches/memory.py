@@ -100,6 +100,20 @@ class MemoryBackend(AiocacheFace):
         pairs = zip(values, ends, strict=True)
         return Found(values, [None if value is None or end == math.inf else end - now for value, end in pairs])
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        """See `CacheBackend`."""
+        prefix = prefix_of(namespace)
+        full = [prefix + key for key in keys]
+        found = list(map(self._entries.get, full))
+        ends = self._clock.now() + least_s
+        values = [entry[0] for entry in found if entry is not None and entry[1] > ends]
+        if len(values) < len(full):
+            return None
+        for one in full:
+            self._entries.move_to_end(one)
+        self._hits += len(full)
+        return values
+
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         """See `CacheBackend`."""
         if self._closed:

@@ -76,6 +76,12 @@ class TieredBackend(AiocacheFace):
         self._hits += len(keys) - len(missing)
         return found
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        """See `CacheBackend`. What the uppermost tier has."""
+        found = self._tiers[0].at_hand(namespace, keys, least_s)
+        self._hits += 0 if found is None else len(found)
+        return found
+
     async def _look(self, tier: CacheBackend, namespace: str, keys: Sequence[bytes], with_ttl: bool) -> Found:
         try:
             found = await tier.get_many(namespace, keys, with_ttl=with_ttl)

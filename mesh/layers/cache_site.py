@@ -94,6 +94,19 @@ class CacheSite:
             return hits, []
         return hits, [place for place in hits.rows if (left_s := left[place]) is not None and left_s <= stale_s]
 
+    def at_hand(self, keys: Sequence[bytes], stale_s: float) -> Tensors | None:
+        """The answer to some rows, where the cache has all of it without waiting, and nothing of it is stale.
+
+        None where it has to be looked up: then that tells what there is, and what is wrong with it.
+        """
+        try:
+            values = self.backend.at_hand(self.namespace, keys, stale_s)
+            hits = Hits() if values is None else read_rows(keys, values)
+        except Exception:
+            return None
+        whole = hits.tensors is not None and len(hits.rows) == len(keys) and self._is_an_answer(hits.tensors)
+        return hits.tensors if whole else None
+
     async def keep(self, entries: Callable[[], list[Entry]]) -> None:
         """Keep what a function gives, if it can be kept."""
         if self.counter.putting >= self.max_puts:

@@ -104,6 +104,9 @@ class NodeBackend:
         self._hits += len(values) - missed
         return Found(values, [None if entry is None else entry.ttl_s for entry in entries] if with_ttl else [])
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> None:
+        """See `CacheBackend`. Nothing is: the node may be anywhere."""
+
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         """See `CacheBackend`."""
         prefix_of(namespace)

@@ -11,6 +11,7 @@
 | forgetting | a namespace that was forgotten is empty, others are as they were; forgetting everything leaves nothing |
 | time to live | a value is not found after its time, and never told to stay longer than it was put for |
 | no time left | a time to live of zero, below, or that is no number keeps nothing, and forgets what was there |
+| at hand | what is there without waiting is what a lookup would find of all the keys, with the time left, or nothing |
 | too large | a value above the largest is not kept, and what its key had is gone |
 | bound | however much is put, bytes never pass the bound, and what was put last is there |
 | statistics | every key that was asked for is counted, as a hit or a miss |
@@ -177,6 +178,21 @@ async def no_time_left(backend: CacheBackend, bench: CacheBench) -> None:
     _hold(found == [None] * 3, f"put without time, it has {found}")
 
 
+async def at_hand(backend: CacheBackend, bench: CacheBench) -> None:
+    """What is there without waiting is what a lookup would find of all the keys, with the time left, or nothing."""
+    await backend.put_many("at hand", [Entry(KEYS[0], b"zero", 1000.0), Entry(KEYS[1], b"one")])
+    for keys, least_s, may in (
+        ([KEYS[1], KEYS[0], KEYS[1]], 0.0, True),
+        ([KEYS[0]], 100.0, True),
+        ([KEYS[0], KEYS[1]], 2000.0, False),
+        ([KEYS[0], KEYS[2]], 0.0, False),
+    ):
+        given = backend.at_hand("at hand", keys, least_s)
+        found = (await backend.get_many("at hand", keys)).values
+        _hold(given is None or (may and given == found), f"it had {given} at hand, where a lookup found {found}")
+    _hold(backend.at_hand("elsewhere", KEYS[:1]) is None, "it had at hand what was put into another namespace")
+
+
 async def too_large(backend: CacheBackend, bench: CacheBench) -> None:
     """A value above the largest is not kept, harms none beside it, and leaves nothing older behind."""
     await backend.put_many("too large", [Entry(KEYS[0], b"old"), Entry(KEYS[1], b"old")])
@@ -303,6 +319,7 @@ CACHE_RULES: Mapping[str, CacheRule] = {
         forgetting,
         time_to_live,
         no_time_left,
+        at_hand,
         too_large,
         bound,
         statistics,

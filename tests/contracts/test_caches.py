@@ -131,6 +131,11 @@ class Unbounded(MemoryBackend):
         return await super().put_many(namespace, entries)
 
 
+class Hasty(MemoryBackend):
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        return super().at_hand(namespace, keys)
+
+
 class Undead(MemoryBackend):
     async def close(self, *args: object, **kwargs: object) -> None:
         pass
@@ -145,6 +150,7 @@ class Undead(MemoryBackend):
         (Everlasting, "time to live"),
         (KeepsOld, "too large"),
         (Unbounded, "bound"),
+        (Hasty, "at hand"),
         (Undead, "closing"),
     ],
 )

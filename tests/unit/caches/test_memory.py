@@ -157,6 +157,16 @@ async def test_the_least_recently_used_goes_first() -> None:
     assert [value is not None for value in found] == [True, False, True, True]
 
 
+async def test_what_is_at_hand_is_used_by_that() -> None:
+    cache = MemoryBackend(max_bytes=3 * (1000 + 22 + ENTRY_OVERHEAD))
+    keys = [bytes([number]) * 16 for number in range(4)]
+    await cache.put_many("node!", [Entry(key, bytes(1000)) for key in keys[:3]])
+    assert cache.at_hand("node!", [keys[0]]) == [bytes(1000)]
+    await cache.put_many("node!", [Entry(keys[3], bytes(1000))])
+    assert cache.at_hand("node!", [keys[1]]) is None
+    assert cache.at_hand("node!", [keys[0], keys[2], keys[3]]) == [bytes(1000)] * 3
+
+
 async def test_a_time_that_ran_out_leaves_no_timer_and_is_counted_once() -> None:
     clock = ManualClock()
     cache = MemoryBackend(max_bytes=BOUND, clock=clock)

@@ -30,6 +30,9 @@ class Failing:
             raise RuntimeError("get")
         return self.answer
 
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> None:
+        return None
+
     async def put_many(self, namespace: str, entries: Sequence[Entry]) -> int:
         raise RuntimeError("put")
 
@@ -66,6 +69,17 @@ class Held(MemoryBackend):
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+async def test_what_the_uppermost_tier_has_is_at_hand_and_counted(clock: ManualClock) -> None:
+    top, low = MemoryBackend(clock=clock), MemoryBackend(clock=clock)
+    cache = TieredBackend([top, low])
+    await top.put_many("n", [Entry(KEYS[0], b"top")])
+    await low.put_many("n", [Entry(KEYS[1], b"low")])
+    assert cache.at_hand("n", [KEYS[0], KEYS[0]]) == [b"top", b"top"]
+    assert cache.at_hand("n", KEYS[:2]) is None
+    stats = await cache.read_stats()
+    assert (stats.hits, stats.misses, stats.tiers[0].hits, stats.tiers[1].hits) == (2, 0, 2, 0)
 
 
 async def test_what_a_lower_tier_has_is_put_into_those_above_for_the_time_that_it_has_left(clock: ManualClock) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.caches import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_rows
 from mesh.caches.layouts import read_layout, write_head
 from mesh.errors import InvalidInput
-from mesh.tensors import Tensors
+from mesh.tensors import Tensors, concatenate
 from tests.unit.caches.given import answers, batches
 
 KEYS = [bytes([number]) * 32 for number in range(8)]
@@ -155,6 +155,29 @@ def test_a_bool_of_other_bytes_than_truths_is_a_miss_beside_others() -> None:
     values[1] = sealed(values[1][:-16] + b"\2" + bytes(7))
     hits = read_rows(keys, values)
     assert (hits.rows, hits.broken) == ([0, 2], 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(-9, 200), st.sampled_from("xck")), max_size=3))
+def test_values_that_are_read_together_are_each_what_they_are_alone(harms: list[tuple[int, int, str]]) -> None:
+    keys = [bytes([number]) * 16 for number in range(8)]
+    values = encode_rows(keys, Tensors({"x": np.arange(24.0).reshape(8, 3), "y": np.arange(8)}))
+    for number, place, harm in harms:
+        match harm:
+            case "x":
+                changed = bytearray(values[number])
+                changed[place % len(changed)] ^= 1
+                values[number] = bytes(changed)
+            case "c":
+                values[number] = values[number][: place % len(values[number])]
+            case _:
+                values[number] = values[(number + 1) % 8]
+    alone = [read_rows([key], [value]) for key, value in zip(keys, values, strict=True)]
+    together = read_rows(keys, values)
+    assert together.rows == [number for number, one in enumerate(alone) if one.rows]
+    assert together.broken == sum(one.broken for one in alone)
+    good = [one.tensors for one in alone if one.tensors is not None]
+    assert together.tensors == (concatenate(good) if good else None)
 
 
 def test_an_impossible_shape_is_a_miss() -> None:

@@ -14,10 +14,17 @@ from mesh.tensors import Tensors
 from mesh.testing import ManualClock
 from tests.unit.layers.given import Asking, rows
 
-__all__ = ["Caching", "HeldBackend", "RaisingBackend", "RubbishBackend"]
+__all__ = ["Caching", "FarBackend", "HeldBackend", "NearBackend", "RaisingBackend", "RubbishBackend"]
 
 
-class HeldBackend(MemoryBackend):
+class FarBackend(MemoryBackend):
+    """Has nothing at hand: it has to be asked, as one that is elsewhere."""
+
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        return None
+
+
+class HeldBackend(FarBackend):
     """Answers lookups and puts when the test says so."""
 
     def __init__(self, *, clock: ManualClock) -> None:
@@ -39,7 +46,14 @@ class HeldBackend(MemoryBackend):
         return await super().put_many(namespace, entries)
 
 
-class RaisingBackend(MemoryBackend):
+class NearBackend(HeldBackend):
+    """The same, with everything at hand: a lookup is made only where something is missing."""
+
+    def at_hand(self, namespace: str, keys: Sequence[bytes], least_s: float = 0.0) -> list[bytes] | None:
+        return MemoryBackend.at_hand(self, namespace, keys, least_s)
+
+
+class RaisingBackend(FarBackend):
     """Breaks the rule that backends never raise."""
 
     async def get_many(self, namespace: str, keys: Sequence[bytes], *, with_ttl: bool = False) -> Found:
@@ -49,7 +63,7 @@ class RaisingBackend(MemoryBackend):
         raise OSError("the disk is gone")
 
 
-class RubbishBackend(MemoryBackend):
+class RubbishBackend(FarBackend):
     """Finds everything, and what it finds is rubbish."""
 
     async def get_many(self, namespace: str, keys: Sequence[bytes], *, with_ttl: bool = False) -> Found:

@@ -25,7 +25,7 @@ from mesh.partial import rows_failed
 from mesh.signature import TensorSpec
 from mesh.tensors import Tensors
 from mesh.testing import ScriptedHandler, settle
-from tests.unit.layers.cached import Caching, HeldBackend, RaisingBackend, RubbishBackend
+from tests.unit.layers.cached import Caching, HeldBackend, NearBackend, RaisingBackend, RubbishBackend
 from tests.unit.layers.given import rows, values
 
 HOT = Cache(cache="hot")
@@ -71,6 +71,41 @@ async def test_answers_come_back_bit_by_bit() -> None:
     (await asking.running()).reply(answer)
     assert await first == answer
     assert await (await asking.ask(rows(1.0))) == answer
+
+
+async def test_what_is_at_hand_is_given_at_once_and_counted_as_if_it_had_been_looked_up() -> None:
+    asking = Caching(Cache(cache="hot", ttl_s=5.0, stale_s=10.0), NearBackend)
+    assert isinstance(asking.backend, NearBackend)
+    await asking.fill(1.0, 2.0)
+    asking.backend.looked.clear()
+    asking.backend.gets.clear()
+    assert values(await (await asking.ask(rows(2.0, 1.0, 2.0)))) == [4.0, 2.0, 4.0]
+    assert asking.counter == {"misses": 2, "hits": 2, "coalesced": 1}
+    assert (await asking.backend.read_stats()).hits == 3
+    asking.backend.gets.set()
+    await asking.clock.advance(6.0)
+    assert values(await (await asking.ask(rows(1.0)))) == [2.0]
+    assert asking.backend.looked == [1], "what is stale is looked up, and computed anew"
+    assert await asking.double() == [1.0]
+
+
+async def test_what_is_at_hand_and_no_answer_of_the_node_is_a_miss() -> None:
+    asking = Caching(HOT, NearBackend, gives={"x": TensorSpec("FP64", ("rows", 1))})
+    await asking.fill(1.0)
+    task = await asking.ask(rows(1.0))
+    assert await asking.double() == [1.0]
+    assert values(await task) == [2.0]
+    assert asking.counter == {"misses": 2, "broken": 1}
+
+
+async def test_a_row_that_is_computed_anew_is_waited_for_though_the_old_one_is_at_hand() -> None:
+    asking = Caching(HOT, NearBackend)
+    await asking.fill(1.0)
+    anew = await asking.ask(rows(1.0), asking.asked("anew", cache="refresh"))
+    after = await asking.ask(rows(1.0, 1.0))
+    (await asking.running()).reply(rows(7.0))
+    assert values(await anew) == [7.0]
+    assert values(await after) == [7.0, 7.0]
 
 
 async def test_a_thousand_callers_of_the_same_row_at_once_are_one_computation() -> None:

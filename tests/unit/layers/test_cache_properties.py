@@ -25,7 +25,7 @@ from mesh.layers import Cache, CacheSite
 from mesh.partial import rows_failed
 from mesh.tensors import Tensors
 from mesh.testing import ScriptedCall, settle
-from tests.unit.layers.cached import Caching, HeldBackend
+from tests.unit.layers.cached import Caching, HeldBackend, NearBackend
 from tests.unit.layers.given import rows, values
 
 BAD = 3.0
@@ -112,15 +112,15 @@ class Story:
 
 
 @settings(max_examples=150, deadline=None)
-@given(SETTINGS, st.lists(STEP, min_size=1, max_size=40))
+@given(SETTINGS, st.sampled_from([HeldBackend, NearBackend]), st.lists(STEP, min_size=1, max_size=40))
 def test_nobody_is_given_what_is_not_his_and_nothing_is_computed_twice_at_once(
-    layer: Cache, steps: list[tuple[str, object]]
+    layer: Cache, backend: type[HeldBackend], steps: list[tuple[str, object]]
 ) -> None:
-    asyncio.run(_play(layer, steps))
+    asyncio.run(_play(layer, backend, steps))
 
 
-async def _play(layer: Cache, steps: list[tuple[str, object]]) -> None:
-    asking = Caching(layer)
+async def _play(layer: Cache, kind: type[HeldBackend], steps: list[tuple[str, object]]) -> None:
+    asking = Caching(layer, kind)
     story = Story(asking)
     backend = asking.backend
     assert isinstance(backend, HeldBackend)
