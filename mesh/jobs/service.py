@@ -173,42 +173,54 @@ class JobService:
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
         try:
             with self._watchers.room():
-                async with (
-                    aclosing(self._store.follow(_id(request.id))) as events,
-                    aclosing(self._until_leaving(events)) as told,
-                ):
-                    async for event in told:
+                async with aclosing(self._followed(_id(request.id))) as events:
+                    async for event in events:
                         yield encode_event(_told(event) if isinstance(event, Job) else event)
         except Exception as error:
             await end_with(_explained(error), "", call)
 
-    async def _until_leaving(self, events: AsyncGenerator[Job | Progress]) -> AsyncGenerator[Job | Progress]:
-        """The same events, until it is time to go.
+    async def _followed(self, id: str) -> AsyncGenerator[Job | Progress]:  # noqa: A002
+        """What the store tells of a job, until it is over or it is time to go.
 
         Raises:
-            Unavailable: It was, before the job was over.
+            Unavailable: It was time to go first.
         """
-        leaving = asyncio.ensure_future(self._leaving.wait())
-        until = asyncio.get_running_loop().time() + WATCH_S
-        following: asyncio.Future[Job | Progress | None] | None = None
+        # Room for one: the next is fetched while the one before is sent, and none beyond.
+        told: asyncio.Queue[Job | Progress | Exception | None] = asyncio.Queue(1)
+
+        async def follow() -> None:
+            # All in one task, whatever the store does between two events.
+            try:
+                async with aclosing(self._store.follow(id)) as events:
+                    async for event in events:
+                        await told.put(event)
+                await told.put(None)
+            except Exception as error:
+                await told.put(error)
+
+        loop = asyncio.get_running_loop()
+        until = loop.time() + WATCH_S
+        following, leaving = loop.create_task(follow()), loop.create_task(self._leaving.wait())
+        hearing: asyncio.Task[Job | Progress | Exception | None] | None = None
         try:
             while True:
-                following = asyncio.ensure_future(anext(events, None))
-                left_s = until - asyncio.get_running_loop().time()
-                await asyncio.wait((following, leaving), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
+                hearing = loop.create_task(told.get())
+                await asyncio.wait((hearing, leaving), timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+                if not hearing.done():
                     why = "the gateway is leaving" if leaving.done() else f"one call watches for {WATCH_S:g} s"
                     raise Unavailable(f"{why}: watch again", retry_after_s=RETRY_AFTER_S)
-                event = following.result()
-                if event is None:
-                    return
-                yield event
+                match hearing.result():
+                    case None:
+                        return
+                    case Exception() as error:
+                        raise error
+                    case event:
+                        yield event
         finally:
-            leaving.cancel()
-            if following is not None and not following.done():
-                following.cancel()
-                # Whoever closes the events next must not meet one who still waits for them.
-                await asyncio.wait((following,))
+            tasks = [task for task in (following, leaving, hearing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 class _Bound:
