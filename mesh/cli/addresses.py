@@ -22,7 +22,7 @@ LONGEST_SOCKET_PATH = 103
 """Bytes of a unix socket's path that every system takes (macOS 103, Linux 107)."""
 
 
-def addresses_of(plan: Plan, chosen: Sequence[Worker], folder: Path, front: str) -> Addresses:
+def addresses_of(plan: Plan, chosen: Sequence[Worker], folder: Path, front: str, *, jobs: bool = False) -> Addresses:
     """Give every worker its addresses: the file's and the ports that follow it, else unix sockets in `folder`.
 
     Args:
@@ -30,15 +30,17 @@ def addresses_of(plan: Plan, chosen: Sequence[Worker], folder: Path, front: str)
         chosen: Those that are launched here.
         folder: Of this mesh alone.
         front: The gateway's address.
+        jobs: Whether workers on jobs are launched here: they call the others, as the gateway does.
 
     Raises:
         PlacementError: A worker could not be called by the gateway, or an address cannot be given.
     """
     found: Addresses = {}
+    called = jobs or plan.gateway in chosen
     for worker in plan.workers:
         address = front if worker is plan.gateway else worker.address
         if address is None:
-            if (worker in chosen) != (plan.gateway in chosen):
+            if (worker in chosen) != called:
                 text = f"worker {worker.name} has no address in placement {plan.placement}"
                 raise PlacementError(f"{text}: it has to be launched together with the gateway, {plan.gateway.name}")
             found[worker.name] = tuple(

@@ -1,4 +1,4 @@
-"""`mesh worker LAUNCH`: one worker process, as `mesh up` starts it."""
+"""`mesh worker LAUNCH`: one worker process, of nodes or on jobs, as `mesh up` starts it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from mesh.runtime.launch import Launch, serve
+from mesh.runtime.launch import JOBS, Launch, serve
 from mesh.runtime.loop import loop_factory, yield_to_models
 from mesh.supervisor import hold_lifeline
 
@@ -29,7 +30,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until the first signal, leave at once on the second."""
     launch = Launch.read(arguments.launch)
-    hold_lifeline(grace_s=launch.grace_s + 5.0)
+    hold_lifeline(grace_s=launch.grace_s + 10.0)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     yield_to_models()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -48,4 +49,14 @@ async def _serve(launch: Launch) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await serve(launch, stop, lambda addresses: log.info("listening at %s", ", ".join(addresses)))
+    await _program_of(launch)(launch, stop, lambda addresses: log.info("listening at %s", ", ".join(addresses)))
+
+
+def _program_of(launch: Launch) -> Callable[[Launch, asyncio.Event, Callable[[list[str]], object]], Awaitable[None]]:
+    """Who runs it: only what has to do with jobs loads what they need."""
+    plan = launch.plan
+    if plan.graph.jobs is None or (launch.role != JOBS and launch.worker != plan.gateway.name):
+        return serve
+    from mesh.jobs import program
+
+    return program.serve

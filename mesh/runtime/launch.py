@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,9 +19,13 @@ from mesh.errors import SetupError
 from mesh.runtime.worker import Transports, Worker
 from mesh.topology.placement import Plan
 from mesh.topology.resolve import importable_from
-from mesh.transports import DEFAULT_ENGINE, GrpcTransport
+from mesh.transports import DEFAULT_ENGINE, GrpcTransport, Service
 
-__all__ = ["Launch", "grpc_transports", "serve"]
+__all__ = ["JOBS", "Launch", "grpc_transports", "publish", "serve", "worker_of"]
+
+
+JOBS = "jobs"
+"""The role of a process that works on jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,10 @@ class Launch:
     """What speaks gRPC between the workers."""
     grace_s: float = 10.0
     """Most seconds for calls in flight when it is told to stop."""
+    role: str = ""
+    """`JOBS` for one that holds the gateway's share a second time, to work on jobs; empty for a worker of the plan."""
+    called: str = ""
+    """Its own name, where that is not the worker's."""
 
     def write(self, path: Path) -> None:
         """Save as JSON."""
@@ -83,20 +91,31 @@ async def serve(launch: Launch, stop: asyncio.Event, announce: Callable[[list[st
     Raises:
         SetupError: A node cannot be loaded, or an address cannot be bound.
     """
+    async with worker_of(launch) as worker:
+        announce(publish(launch, worker))
+        await stop.wait()
+
+
+def worker_of(launch: Launch, services: Sequence[Service] = ()) -> Worker:
+    """The worker that a launch file describes, not entered; it answers for `services` as well."""
     importable_from(Path(launch.folder))
-    worker = Worker(
+    return Worker(
         launch.plan,
         launch.worker,
         listen=_same_ports(launch),
         dial=launch.dial,
         transports=grpc_transports(launch.engine),
+        services=services,
+        called=launch.called,
         grace_s=launch.grace_s,
     )
-    async with worker:
-        addresses = [listener.address for listener in worker.listeners]
-        _publish(Path(launch.ready_file), addresses)
-        announce(addresses)
-        await stop.wait()
+
+
+def publish(launch: Launch, worker: Worker) -> list[str]:
+    """Say that a worker listens, to whoever launched it; returns where."""
+    addresses = [listener.address for listener in worker.listeners]
+    _publish(Path(launch.ready_file), addresses)
+    return addresses
 
 
 def _same_ports(launch: Launch) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.cli.addresses import LONGEST_SOCKET_PATH, addresses_of, check_free
-from mesh.cli.up import plan_launches
+from mesh.cli.launching import choose, plan_launches
 from mesh.errors import PlacementError
 from mesh.layers import LAYERS
 from mesh.runtime.launch import Launch
@@ -85,7 +85,7 @@ def test_a_folder_with_a_name_too_long_for_sockets_is_refused() -> None:
 def test_launches_start_the_gateway_last_and_after_all_others(tmp_path: Path) -> None:
     found = plan("local")
     launched = plan_launches(
-        found, found.workers, tmp_path, listen=FRONT, file_folder=Path("/x"), grace_s=1.0, engine="wire"
+        found, choose(found, None), tmp_path, listen=FRONT, file_folder=Path("/x"), grace_s=1.0, engine="wire"
     )
     assert [(one.process.name, one.process.after, one.listen) for one in launched] == [
         ("first-0", (), f"unix:{tmp_path}/first-0.sock"),
@@ -102,7 +102,7 @@ def test_launches_start_the_gateway_last_and_after_all_others(tmp_path: Path) ->
 
 def test_the_gateways_address_is_that_of_the_command_line_before_that_of_the_file(tmp_path: Path) -> None:
     found = plan("hosts")
-    front = [found.worker("front")]
+    front = choose(found, "front")
     for listen, expected in ((None, "grpc://10.0.0.1:7000"), (FRONT, FRONT)):
         (one,) = plan_launches(found, front, tmp_path, listen=listen, file_folder=tmp_path, grace_s=1.0, engine="wire")
         assert one.listen == expected
@@ -112,7 +112,7 @@ def test_an_address_for_a_gateway_that_is_not_launched_here_is_refused(tmp_path:
     found = plan("hosts")
     with pytest.raises(PlacementError, match="--listen is for the gateway front"):
         plan_launches(
-            found, [found.worker("first")], tmp_path, listen=FRONT, file_folder=tmp_path, grace_s=1.0, engine="wire"
+            found, choose(found, "first"), tmp_path, listen=FRONT, file_folder=tmp_path, grace_s=1.0, engine="wire"
         )
 
 

@@ -1,0 +1,122 @@
+"""What processes of a mesh with jobs run: the gateway, with services beside the graph; and those that work on jobs.
+
+A worker on jobs holds the gateway's share of the plan a second time: the same nodes, the same links to the other
+workers, so the same answers. It pulls its work from the store, and listens for nothing but questions how it is. So
+jobs go on while the gateway is down, and come in while no worker runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mesh.errors import SetupError
+from mesh.jobs.attempt import GraphRun
+from mesh.jobs.reaching import Reaching
+from mesh.jobs.service import JobService
+from mesh.jobs.settings import callback_settings, store_settings, work_policy
+from mesh.jobs.store import JobStore
+from mesh.jobs.submission import Submissions
+from mesh.jobs.work import JobWorker, WorkBounds
+from mesh.runtime.launch import JOBS, Launch, publish, worker_of
+from mesh.runtime.worker import Worker, limits_of
+from mesh.topology.graph import Graph
+from mesh.topology.graph_jobs import GraphJobs
+from mesh.transports import Service
+
+__all__ = ["serve", "services_of", "worker_on_jobs"]
+
+log = logging.getLogger("mesh.jobs")
+
+Announce = Callable[[list[str]], object]
+
+
+async def serve(launch: Launch, stop: asyncio.Event, announce: Announce) -> None:
+    """Run a gateway with jobs, or a worker on them, until `stop` is set; then drain it. As `mesh.runtime.launch.serve`.
+
+    Raises:
+        SetupError: A node cannot be loaded, an address cannot be bound; or the store will not have a worker on jobs.
+    """
+    jobs = launch.plan.graph.jobs
+    if jobs is None:
+        raise SetupError(f"{launch.plan.graph.file} has no jobs")
+    if launch.role == JOBS:
+        await _work(launch, jobs, stop, announce)
+    else:
+        await _answer(launch, jobs, stop, announce)
+
+
+async def _answer(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce: Announce) -> None:
+    """The gateway: it is there for calls of the graph whether or not the store is there for jobs."""
+    store = JobStore(store_settings(launch.plan.graph))
+    async with Reaching(store) as reaching:
+        reaching.begin_later()
+        async with worker_of(launch, services_of(launch.plan.graph, jobs, store)) as worker:
+            announce(publish(launch, worker))
+            await stop.wait()
+
+
+async def _work(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce: Announce) -> None:
+    """A worker on jobs: ready once it could work, though there may be no store to take work from."""
+    graph = launch.plan.graph
+    store = JobStore(store_settings(graph))
+    async with worker_of(launch) as worker, Reaching(store) as reaching:
+        working = worker_on_jobs(graph, jobs, store, worker, name=launch.called, grace_s=launch.grace_s)
+        await reaching.begin()
+        announce(publish(launch, worker))
+        await _first(reaching.reached, stop)
+        if reaching.reached.is_set():
+            await working.serve(stop)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return once one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+def services_of(graph: Graph, jobs: GraphJobs, store: JobStore) -> list[Service]:
+    """What a gateway answers for beside the graph.
+
+    Args:
+        graph: Of the gateway.
+        jobs: What it says of them.
+        store: Where they are; it need not be entered yet.
+
+    Raises:
+        SetupError: The file of keys for callbacks cannot be read, or is none.
+    """
+    submissions = Submissions(graph.name, graph.inputs, limits=limits_of(graph), callbacks=callback_settings(jobs))
+    return [JobService(store, submissions)]
+
+
+def worker_on_jobs(
+    graph: Graph, jobs: GraphJobs, store: JobStore, worker: Worker, *, name: str, grace_s: float
+) -> JobWorker:
+    """Who works on jobs with what a worker of the gateway's share has loaded.
+
+    Args:
+        graph: Of the worker.
+        jobs: What it says of them.
+        store: Where they are; to be entered before it serves.
+        worker: Entered.
+        name: As jobs tell of their attempts.
+        grace_s: How long what is under way may take to finish, once it is told to stop.
+
+    Raises:
+        SetupError: Something that it needs is not installed, or not right.
+    """
+    assert worker.counted is not None, "only the gateway's share has the whole graph"
+    return JobWorker(
+        store,
+        GraphRun(graph, worker.counted),
+        name=name,
+        bounds=WorkBounds(concurrency=jobs.concurrency, grace_s=grace_s),
+        policy=work_policy(jobs),
+        callbacks=callback_settings(jobs),
+    )
