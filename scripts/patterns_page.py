@@ -39,6 +39,10 @@ PICTURES: Mapping[str, str] = {
     "tiered_cache": "tiered",
     "input_data_cache": "intake",
     "preprocessed_data_cache": "prepared",
+    "asynchronous": "reading-apart",
+    "asynchronous_parallel": "dear-apart",
+    "batch": "dear-apart",
+    "batch_nightly": "fused",
 }
 """Topology -> the placement that is drawn. parallel_async is drawn as parallel_sync is."""
 _PART = re.compile(r"(<!-- (file|measured): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

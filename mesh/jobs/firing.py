@@ -19,9 +19,10 @@ What becomes of a due time, in this order:
 
 A batch that runs when its window ends is cancelled. What it has written stays and can be resumed.
 
-A due time is looked at once: `handled` is the last one that was, and never goes back. A clock that is put back so
-causes no second firing: it is quiet until the clock has come to where it was. Each due time that was looked at ends in
-`runs`, or in `skips` with a reason (the latest `HISTORY` of each are kept).
+A due time is looked at once: `handled` is the last one that was, and does not go back with the clock, which would cause
+a second firing: the schedule is quiet until the clock has come to where it was. Only one whose times were changed
+begins anew. Each due time that was looked at ends in `runs`, or in `skips` with a reason (the latest `HISTORY` of each
+are kept).
 """
 
 from __future__ import annotations
@@ -181,8 +182,7 @@ def look(rules: Rules, record: Record | None, now: float, seen: Seen | None = No
         return Record(cron=times.cron, timezone=times.timezone, handled=int(now // 1))
     if (record.cron, record.timezone) != (times.cron, times.timezone):
         record = _skipped(record, record.waiting, "the schedule was changed")
-        handled = max(record.handled, int(now // 1))
-        record = replace(record, cron=times.cron, timezone=times.timezone, handled=handled, waiting=())
+        record = replace(record, cron=times.cron, timezone=times.timezone, handled=int(now // 1), waiting=())
     record = _settled(record, now, seen)
     record = _noticed(rules, record, now)
     record = _closed(rules, record, now)

@@ -32,7 +32,17 @@ PLACED = [
     for name, path in FILES.items()
     for placement in ("fused", "processes", *(yaml.safe_load(path.read_text()).get("placements") or {}))
 ]
-DEAR = ("serial_ocr", "serial_cascade", "parallel_sync", "parallel_async", "input_data_cache", "tiered_cache")
+DEAR = (
+    "serial_ocr",
+    "serial_cascade",
+    "parallel_sync",
+    "parallel_async",
+    "input_data_cache",
+    "tiered_cache",
+    "asynchronous",
+    "asynchronous_parallel",
+    "batch",
+)
 """Files whose models take a second to load, or whose requests a third of one: not over every pair of engines."""
 LINKS_OF_DEAR = ("inproc", "wire", "grpcio")
 EVERYWHERE = [

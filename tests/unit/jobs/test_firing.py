@@ -259,6 +259,17 @@ def test_a_schedule_whose_times_were_changed_begins_anew() -> None:
     assert schedule.look(3.0 * HOUR).waiting == (3 * HOUR,)
 
 
+def test_a_change_of_its_times_wakes_a_schedule_whose_clock_was_years_ahead() -> None:
+    schedule = hourly()
+    schedule.look(1000.0 * HOUR)
+    schedule.look(1000.0 * HOUR + 1, DONE)
+    assert schedule.look(2.0 * HOUR).handled == 1000 * HOUR
+    schedule.rules = replace(schedule.rules, times=Times("0 */1 * * *"))
+    assert schedule.look(2.5 * HOUR).handled == 2.5 * HOUR
+    schedule.look(3.0 * HOUR)
+    assert schedule.begun == [1000 * HOUR, 3 * HOUR]
+
+
 # ===== Beginning =====
 
 
