@@ -127,7 +127,8 @@ def service_of(store: JobStore, *hosts: str, **others: Any) -> JobService:
     """The service of jobs for the graph `digits`."""
     callbacks = CallbackSettings(hosts=AllowedHosts(hosts))
     submissions = Submissions("digits", SPECS, limits=Limits(), callbacks=callbacks)
-    return JobService(store, submissions, wall=lambda: 1_800_000_000.0, **others)
+    given: dict[str, Any] = {"wall": lambda: 1_800_000_000.0, **others}
+    return JobService(store, submissions, **given)
 
 
 @asynccontextmanager
