@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,10 +34,11 @@ def most_distributed(name: str) -> Plan:
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_answers_as_recorded_and_leaves_nothing_behind(name: str, start_mesh: StartMesh) -> None:
+async def test_answers_as_recorded_and_leaves_nothing_behind(name: str, start_mesh: StartMesh, tmp_path: Path) -> None:
     plan = most_distributed(name)
+    data = ("--data", str(tmp_path)) if plan.graph.jobs else ()
     with outside(FILES[name]) as file:
-        await asks(start_mesh(str(file), "--placement", plan.placement), name, plan)
+        await asks(start_mesh(str(file), "--placement", plan.placement, *data), name, plan)
 
 
 async def asks(mesh: MeshUp, name: str, plan: Plan) -> None:
