@@ -10,6 +10,7 @@ from typing import Any
 from mesh.errors import TopologyError
 from mesh.layers import LAYERS
 from mesh.topology import compile_file
+from mesh.topology.render import later_of
 
 __all__ = ["add"]
 
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             graph = compiled.graph
             print(f"{file}: {graph.name}: {len(graph.nodes)} nodes, placements {', '.join(compiled.placements)}: ok")
+            for line in later_of(graph):
+                print(f"  {line}")
     if mistakes:
         print(f"{mistakes} mistake{'s' if mistakes > 1 else ''}", file=sys.stderr)
     return 2 if mistakes else 0

@@ -7,6 +7,7 @@ from typing import Any
 from mesh.signature import TensorSpec
 from mesh.topology.graph import GraphNode
 from mesh.topology.placement import Plan
+from mesh.topology.render.later import later_to_json
 from mesh.topology.render.rules import rules_of
 
 __all__ = ["to_json"]
@@ -64,6 +65,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             }
             for partition in plan.partitions
         ],
+        **later_to_json(graph),
     }
 
 

@@ -11,6 +11,7 @@ from mesh.topology.placement import Plan, Worker
 from mesh.topology.render.columns import Strand
 from mesh.topology.render.face import SMALL, TEXT, Face, end_face, node_face
 from mesh.topology.render.flow import Flow, LineNotes, Vertex, flows_of, vertices_of
+from mesh.topology.render.later import later_of, later_shortly
 from mesh.topology.render.layout import Box, Point, Wire, arrange
 from mesh.topology.render.measure import shortened, width_of
 from mesh.topology.render.rules import rules_of
@@ -215,7 +216,7 @@ def _subtitle(plan: Plan) -> str:
     parts = [f"placement {plan.placement}"]
     for word, count in (("node", len(plan.graph.nodes)), ("worker", len(plan.workers))):
         parts.append(f"{count} {word}{'' if count == 1 else 's'}")
-    return " · ".join(parts)
+    return " · ".join([*parts, *later_shortly(plan.graph)])
 
 
 def _told(plan: Plan) -> str:
@@ -227,7 +228,7 @@ def _told(plan: Plan) -> str:
         takes = f"{node.name}: {node.kind}, in worker {homes[node.name]}, takes {', '.join(node.edges)}"
         told.append("; ".join((takes, *rules_of(node))) + ".")
     told.append(f"Gives {', '.join(f'{name} from {edge}' for name, edge in graph.outputs.items())}.")
-    return " ".join(told)
+    return " ".join([*told, *(f"{line}." for line in later_of(graph))])
 
 
 def _legend(workers: Sequence[Worker], *, top: float, right: float) -> tuple[Key, ...]:

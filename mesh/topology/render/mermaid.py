@@ -9,6 +9,7 @@ from mesh.signature import TensorSpec
 from mesh.topology.graph import GraphNode
 from mesh.topology.placement import Plan, Worker
 from mesh.topology.render.flow import Flow, LineNotes, Vertex, flows_of, vertices_of
+from mesh.topology.render.later import later_of
 from mesh.topology.render.rules import rules_of
 
 __all__ = ["mermaid"]
@@ -28,7 +29,7 @@ def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: Line
 
     Inputs and outputs of the graph are stadiums. A node shows its name, class, rules and layers, and its kind by its
     shape. A line shows the tensors that travel on it and their types; a dotted one those that are only looked at.
-    Workers are subgraphs where there is more than one.
+    Workers are subgraphs where there is more than one. Jobs and schedules are a cylinder of their own.
 
     Args:
         plan: What to draw.
@@ -57,6 +58,8 @@ def mermaid(plan: Plan, notes: Mapping[str, str] | None = None, line_notes: Line
         if not aside and (note := line_notes.get((giver, taker))):
             tensors.append(note)
         lines.append(f"  {_id(*giver)} {arrow}|{_quoted(*tensors)}| {_id(*taker)}")
+    if later := later_of(graph):
+        lines.append(f"  later[({_quoted(*later)})]")
     return "\n".join(lines) + "\n"
 
 

@@ -52,6 +52,19 @@ def test_check_tells_every_mistake_of_every_file_with_its_place(bad: str, capsys
     assert told.out == f"{SERIAL}: serial: 3 nodes, placements fused, processes: ok\n"
 
 
+def test_check_tells_of_jobs_and_schedules_in_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "later.yaml"
+    batch = "{input: in, output: 'out/{date}'}"
+    text = Path(SERIAL).read_text().replace("models: ../models", f"models: {ROOT / 'models'}")
+    file.write_text(f"{text}jobs: {{}}\nschedules:\n  nightly: {{cron: '30 2 * * *', batch: {batch}}}\n")
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out == (
+        f"{file}: serial: 3 nodes, placements fused, processes: ok\n"
+        "  jobs: 1 worker with 4 at once, kept in a store of the mesh's own\n"
+        "  nightly: a batch at 30 2 * * * (UTC)\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["up", "graph"])
 def test_a_file_with_mistakes_goes_no_further(command: str, bad: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, bad]) == 2
