@@ -5,18 +5,53 @@ What is stored where, and which crash leaves what, is told in `mesh.jobs.streams
 
 from __future__ import annotations
 
-import asyncio
+import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from types import TracebackType
 
-from mesh.errors import RequestError
-from mesh.jobs.records import RUNS, Callback, Counts, Job, JobState, Lane, Page, Progress, Work
+from mesh.errors import MeshError, Unavailable
+from mesh.jobs.blobs import open_blobs
+from mesh.jobs.connection import Connection
+from mesh.jobs.ids import SECRET_BYTES, Ids
+from mesh.jobs.jetstream import JetStream
+from mesh.jobs.records import RUNS, Counts, Job, JobState, Lane, Page, Progress, Work
+from mesh.jobs.store_counts import count
+from mesh.jobs.store_documents import Documents
+from mesh.jobs.store_endings import Endings
+from mesh.jobs.store_follow import Following
+from mesh.jobs.store_lease import Lease
+from mesh.jobs.store_list import Listing
+from mesh.jobs.store_notices import Notice, Notices
+from mesh.jobs.store_records import Records, shared_secret
 from mesh.jobs.store_settings import StoreSettings
-from mesh.tensors import Tensors
-from mesh.v1.call_pb2 import CallReport
+from mesh.jobs.store_submit import Submissions
+from mesh.jobs.store_sweep import Sweeper
+from mesh.jobs.store_work import Delivery, Taking
+from mesh.jobs.streams import check_server, ensure_events, ensure_streams
+from mesh.jobs.subjects import Subjects
 
 __all__ = ["Delivery", "JobStore", "Lease", "Notice"]
+
+log = logging.getLogger("mesh.jobs")
+
+_CLOSE_S = 2.0
+
+
+class _Open:
+    """The parts of a store that is connected."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.endings = Endings(records)
+        self.submissions = Submissions(records)
+        self.listing = Listing(records)
+        self.following = Following(records)
+        self.taking = Taking(records, self.endings)
+        self.notices = Notices(records)
+        self.documents = Documents(records)
+        self.sweeper = Sweeper(records, self.endings)
 
 
 class JobStore:
@@ -33,6 +68,7 @@ class JobStore:
     def __init__(self, settings: StoreSettings, wall: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self._wall = wall
+        self._open: _Open | None = None
 
     async def __aenter__(self) -> JobStore:
         """Connect; make the streams, or see that they are as they should be.
@@ -42,12 +78,39 @@ class JobStore:
             SetupError: The server is too old, has no JetStream or refuses us; or streams of this name are there and
                 cannot be made what they should be. nats-py is not installed.
         """
-        raise NotImplementedError
+        settings = self.settings
+        subjects = Subjects(settings.graph)
+        blobs = open_blobs(settings.folder, settings.payloads)
+        connection = Connection(settings)
+        await connection.open()
+        try:
+            jetstream = JetStream(connection, settings.timeout_s, leader=settings.replicas > 1)
+            await check_server(jetstream)
+            await ensure_streams(jetstream, settings, subjects)
+            secret = await shared_secret(jetstream, subjects, lambda: os.urandom(SECRET_BYTES))
+        except BaseException:
+            await connection.close()
+            raise
+        records = Records(settings, jetstream, Ids(secret), blobs, self._wall)
+        connection.on_connected.append(lambda: _connected(records))
+        self._open = _Open(records)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        if self._open is not None:
+            opened, self._open = self._open, None
+            await opened.taking.close()
+            await opened.notices.close()
+            await opened.records.finished(_CLOSE_S)
+            await opened.records.jetstream.connection.close()
+
+    @property
+    def _now(self) -> _Open:
+        if self._open is None:
+            raise Unavailable("the store is closed")
+        return self._open
 
     async def ping(self) -> None:
         """See that the store answers.
@@ -55,7 +118,7 @@ class JobStore:
         Raises:
             Unavailable: It does not.
         """
-        raise NotImplementedError
+        await self._now.records.jetstream.ask("INFO")
 
     # Those who submit.
 
@@ -75,7 +138,7 @@ class JobStore:
             Overloaded: As many jobs or bytes wait as may.
             Unavailable: Nobody knows whether it is stored. With a key, asking again does no harm.
         """
-        raise NotImplementedError
+        return await self._now.submissions.submit(work, key)
 
     async def get(self, id: str, *, outputs: bool = True) -> Job:  # noqa: A002 - what everybody calls it
         """A job as it stands, with its outputs where it is done and they are asked for.
@@ -83,7 +146,9 @@ class JobStore:
         Raises:
             NotFound: This store never gave that id.
         """
-        raise NotImplementedError
+        records = self._now.records
+        job, record = await records.look(id)
+        return job if record is None or not outputs else await records.with_outputs(record)
 
     async def list(
         self,
@@ -104,7 +169,7 @@ class JobStore:
         Raises:
             InvalidInput: The token is none, or comes from another list; a size out of bounds.
         """
-        raise NotImplementedError
+        return await self._now.listing.page(states, size, token, lanes)
 
     def follow(self, id: str) -> AsyncGenerator[Job | Progress]:  # noqa: A002
         """A job as it stands, then each change and what its branches give, until it is over. Close it (`aclosing`)
@@ -117,7 +182,7 @@ class JobStore:
             NotFound: This store never gave that id.
             Overloaded: As many jobs are followed as may.
         """
-        raise NotImplementedError
+        return self._now.following.follow(id)
 
     async def cancel(self, id: str) -> Job:  # noqa: A002
         """End a job that is not over, and tell its worker.
@@ -128,7 +193,7 @@ class JobStore:
         Raises:
             NotFound: This store never gave that id.
         """
-        raise NotImplementedError
+        return await self._now.endings.cancel(id)
 
     async def replay(self, id: str) -> Job:  # noqa: A002
         """Submit a job of the dead letter again, under a new id, and take it from there. Asked twice, it answers twice
@@ -138,7 +203,7 @@ class JobStore:
             NotFound: This store never gave that id, or the dead letter has it no more.
             InvalidInput: It did not fail.
         """
-        raise NotImplementedError
+        return await self._now.submissions.replay(id)
 
     # Those who work.
 
@@ -155,11 +220,11 @@ class JobStore:
         Returns:
             None to `room` of them.
         """
-        raise NotImplementedError
+        return await self._now.taking.take(lanes, room, wait_s)
 
     async def take_notices(self, room: int, wait_s: float = 1.0) -> list[Notice]:
         """Callbacks that are due. Each is given to one caller at a time, for at least a minute."""
-        raise NotImplementedError
+        return await self._now.notices.take(room, wait_s)
 
     async def sweep(self) -> int:
         """Remove what crashes left behind: payloads that no job refers to, keys that were claimed and never used. To be
@@ -168,11 +233,11 @@ class JobStore:
         Returns:
             How much was removed.
         """
-        raise NotImplementedError
+        return await self._now.sweeper.sweep()
 
     async def counts(self) -> Counts:
         """What is in the store."""
-        raise NotImplementedError
+        return await count(self._now.records)
 
     # Small documents, for the coordinator and the schedules.
 
@@ -191,11 +256,11 @@ class JobStore:
             Conflict: Another revision is there.
             InvalidInput: The key or the data are not as said.
         """
-        raise NotImplementedError
+        return await self._now.documents.keep(key, data, expected)
 
     async def read(self, key: str) -> tuple[bytes, int] | None:
         """A document and its revision; None where there is none."""
-        raise NotImplementedError
+        return await self._now.documents.read(key)
 
     async def forget(self, key: str, expected: int | None = None) -> None:
         """Remove a document, if it is there still.
@@ -203,121 +268,20 @@ class JobStore:
         Raises:
             Conflict: Another revision than the expected one is there.
         """
-        raise NotImplementedError
+        await self._now.documents.forget(key, expected)
 
     async def keys(self, prefix: str = "") -> list[str]:
         """The keys of documents below `prefix` (`a.b` is below `a`), sorted. At most 10,000."""
-        raise NotImplementedError
+        return await self._now.documents.keys(prefix)
 
 
-class Delivery:
-    """A job that was given to this worker, and is not begun."""
-
-    work: Work
-    """What to do, inputs included."""
-    job: Job
-    """As it stands, as far as is known before `begin`."""
-
-    @property
-    def lane(self) -> Lane:
-        """Where it waited."""
-        raise NotImplementedError
-
-    async def begin(self, worker: str) -> Lease | None:
-        """Begin an attempt.
-
-        Args:
-            worker: The worker's name, and its process.
-
-        Returns:
-            None where there is nothing to do: somebody has it, it is not due, it is over, or it was ended just now
-            because its deadline has passed or its attempts are used up. Whatever is to follow from that was done.
-        """
-        raise NotImplementedError
-
-    async def refuse(self) -> None:
-        """Give it back, for others to take at once."""
-        raise NotImplementedError
+def _connected(records: Records) -> None:
+    """The server may be another one by now, and what it had in memory is gone."""
+    records.spawn(_restored(records), "making the stream of events again")
 
 
-class Lease:
-    """An attempt that is under way, and this worker's alone for as long as it says so every `lease_s / 3`.
-
-    What ends it (`done`, `retry`, `fail`, `release`) is asked once; each answers whether it was accepted. False:
-    somebody cancelled the job or has taken it over, and another's word stands.
-    """
-
-    work: Work
-    job: Job
-    """As it stood when the attempt began: RUNNING."""
-    cancelled: asyncio.Event
-    """Set when there is no use in going on: the job was cancelled, or another worker has it."""
-
-    @property
-    def number(self) -> int:
-        """Of the attempt, from 1."""
-        raise NotImplementedError
-
-    @property
-    def last(self) -> bool:
-        """Whether no attempt may follow."""
-        raise NotImplementedError
-
-    async def extend(self) -> bool:
-        """Say that it is being worked on. To be called every `lease_s / 3`.
-
-        Returns:
-            False where it is lost; then `cancelled` is set.
-        """
-        raise NotImplementedError
-
-    def publish(self, progress: Progress) -> None:
-        """Tell those who follow what a branch gave. Never waits, and may be lost."""
-        raise NotImplementedError
-
-    async def done(
-        self, outputs: Tensors | None = None, report: CallReport | None = None, *, outcome: bytes = b""
-    ) -> bool:
-        """End the job with its result.
-
-        Raises:
-            InvalidInput: The outputs are larger than `max_payload_bytes`, or the outcome larger than 64 KiB: nothing
-                is stored, and the lease goes on.
-        """
-        raise NotImplementedError
-
-    async def retry(self, error: RequestError, delay_s: float) -> bool:
-        """End the attempt, and let another follow after `delay_s`. Where it was the last: as `fail`."""
-        raise NotImplementedError
-
-    async def fail(self, error: RequestError) -> bool:
-        """End the job with an error, and put it into the dead letter."""
-        raise NotImplementedError
-
-    async def release(self) -> bool:
-        """Give the job back untouched, for others to take at once, without an attempt. For workers that drain."""
-        raise NotImplementedError
-
-
-class Notice:
-    """A callback that is due."""
-
-    job: Job
-    """The job as it ended, without outputs."""
-    callback: Callback
-    number: int
-    """Which try this is, from 1."""
-    first_time: float
-    """When the job was over."""
-
-    async def told(self) -> None:
-        """It was heard: nothing more is to be done."""
-        raise NotImplementedError
-
-    async def again(self, delay_s: float) -> None:
-        """Try again after `delay_s`."""
-        raise NotImplementedError
-
-    async def give_up(self, error: RequestError) -> None:
-        """Put it into the dead letter and be done with it."""
-        raise NotImplementedError
+async def _restored(records: Records) -> None:
+    try:
+        await ensure_events(records.jetstream, records.subjects)
+    except MeshError as error:
+        log.warning("what branches give is not kept for those who come late: %s", error)
