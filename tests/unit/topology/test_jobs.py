@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,13 @@ def test_what_is_left_out_has_the_defaults_of_the_page() -> None:
     assert (made.dead_ttl_s, made.dead_max_bytes) == (14 * 86_400.0, 1 << 30)
     assert (made.max_queued, made.max_queued_bytes, made.max_payload_bytes) == (100_000, 1 << 30, 64 << 20)
     assert made.callbacks == GraphCallbacks(allow=(), key_file="", attempts=8, timeout_s=5.0)
+
+
+def test_the_page_of_the_file_states_the_defaults() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "topology.md").read_text()
+    jobs, schedules = re.findall(r"## (?:Jobs|Schedules)\n.*?```yaml\n(.*?)```", page, re.DOTALL)
+    assert compiled(GOOD + jobs).graph == compiled(EMBEDDED).graph
+    assert [one.name for one in compiled(GOOD + schedules).graph.schedules] == ["nightly"]
 
 
 def test_everything_may_be_said() -> None:
