@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as python_csv
-import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -78,8 +77,8 @@ def _split_fields(record: bytes, wanted: int) -> tuple[list[str], str]:
     """The fields of a record, and what is wrong with them."""
     try:
         fields = _fields(record.decode(errors="surrogateescape"))
-    except python_csv.Error as error:
-        return [], f"it is no CSV: {error}"
+    except python_csv.Error:
+        return [], "it is no CSV: there is a carriage return outside quotes"
     wrong = f"it has {len(fields)} fields where the header has {wanted}"
     return fields, "" if len(fields) == wanted else wrong
 
@@ -113,7 +112,7 @@ def _decoded(header: bytes) -> str:
 
 def _fields(record: str) -> list[str]:
     python_csv.field_size_limit(MAX_RECORD_BYTES)
-    return next(python_csv.reader(io.StringIO(record, newline="")))
+    return next(python_csv.reader([record]))
 
 
 def _texts(table: Batch, failed: dict[int, RequestError]) -> tuple[Batch, dict[int, RequestError]]:

@@ -87,9 +87,11 @@ class Input(abc.ABC):
         self.identity = InputIdentity(format=self.format, files=tuple(files))
         self.schema = schema
         self._paths = list(paths)
+        self.root = os.path.commonpath(self._paths)
+        """The file, or a folder that all of them are in."""
         self._ends: list[int] = list(accumulate(file.rows for file in files))
         if not self.rows:
-            raise SetupError(f"input {os.path.commonpath(self._paths)}: there is no row in it")
+            raise SetupError(f"input {self.root}: there is no row in it")
         names: list[str] = schema.names
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise SetupError(f"input {self._paths[0]}: two columns are called {twice!r}")

@@ -45,7 +45,7 @@ class JsonlInput(TextInput):
                 data = data[: data.rfind(b"\n") + 1] or data
             for name, found in _types(data).items():
                 types[name] = _common(types.get(name), found)
-        if not types and len(begins):
+        if not types and marks[:, 1].any():
             raise SetupError(f"input {paths[0]}: its lines are no JSON objects")
         return pa.schema(list(types.items()))
 

@@ -38,7 +38,15 @@ class Records:
     """Hex BLAKE3 of the file, 32 characters."""
 
 
-def scan(file: BinaryIO, *, first: int, quoted: bool, block_bytes: int = MARK_BYTES) -> Records:
+def scan(
+    file: BinaryIO,
+    *,
+    first: int,
+    quoted: bool,
+    block_bytes: int = MARK_BYTES,
+    mark_rows: int = MARK_ROWS,
+    mark_bytes: int = MARK_BYTES,
+) -> Records:
     """Find the records of a file.
 
     Args:
@@ -46,12 +54,14 @@ def scan(file: BinaryIO, *, first: int, quoted: bool, block_bytes: int = MARK_BY
         first: The byte that the first record begins at.
         quoted: Whether line ends may be quoted.
         block_bytes: How much is looked at at once.
+        mark_rows: Records between two marks, at most.
+        mark_bytes: Bytes between them, but for a longer record.
 
     Raises:
         SetupError: A record is longer than 64 MiB, or a quote is never closed.
         OSError: It cannot be read.
     """
-    scanning, hashing = _Scanning(first, quoted=quoted), blake3()
+    scanning, hashing = _Scanning(first, mark_rows, mark_bytes, quoted=quoted), blake3()
     offset, carried = 0, b""
     while block := file.read(block_bytes):
         hashing.update(block)
@@ -69,7 +79,8 @@ def scan(file: BinaryIO, *, first: int, quoted: bool, block_bytes: int = MARK_BY
 
 
 class _Scanning:
-    def __init__(self, first: int, *, quoted: bool) -> None:
+    def __init__(self, first: int, mark_rows: int, mark_bytes: int, *, quoted: bool) -> None:
+        self._mark_rows, self._mark_bytes = mark_rows, mark_bytes
         self._quoted = quoted
         self._inside = False
         """Whether the next line begins inside quotes."""
@@ -104,8 +115,8 @@ class _Scanning:
         place = 0
         while True:
             row, byte = self._marks[-1]
-            by_rows = row + MARK_ROWS - self._rows
-            by_bytes = int(np.searchsorted(begins, byte + MARK_BYTES))
+            by_rows = row + self._mark_rows - self._rows
+            by_bytes = int(np.searchsorted(begins, byte + self._mark_bytes))
             place = max(place, min(by_rows, by_bytes))
             if place >= len(begins):
                 break
