@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Protocol, TypeVar
 
 from mesh.errors import DeadlineExceeded, NodeFailed, RequestError
+from mesh.tensors import Array
 
 __all__ = [
     "SYSTEM_CLOCK",
@@ -24,6 +25,7 @@ __all__ = [
     "BranchState",
     "Clock",
     "Context",
+    "Digests",
     "JoinOutcome",
     "NodeTiming",
     "Parameter",
@@ -37,6 +39,9 @@ log = logging.getLogger("mesh.node")
 
 Parameter = bool | int | float | str
 """A request parameter: one of the four scalar kinds of the Open Inference Protocol."""
+
+Digests = dict[tuple[int, str], tuple[Array, dict[int, bytes]]]
+"""By an array's identity and the kind of digest: the array, and by number the digests of its large rows."""
 
 T = TypeVar("T")
 
@@ -158,6 +163,9 @@ class Context:
     partial: bool = False
     """Whether somebody has a use for what other rows gave where one fails: a layer that keeps rows, or that put
     several requests together (see `mesh.partial`). It does not cross a link."""
+    digests: Digests | None = field(default=None, compare=False, repr=False)
+    """What has been digested for the keys of one cache and may serve for those of the next, while the request runs;
+    None where there is but one. It does not cross a link."""
     clock: Clock = SYSTEM_CLOCK
 
     def remaining_s(self) -> float | None:

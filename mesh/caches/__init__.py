@@ -8,7 +8,7 @@ are bounded, and one that fails is one that misses. The backends themselves (`me
 from mesh.caches.addresses import SCHEMES
 from mesh.caches.assembly import fits, put_together
 from mesh.caches.backend import CacheBackend, CacheStats, Entry, Found
-from mesh.caches.keys import KeySpec, RowKeys, Trust, content_digests, digest_rows
+from mesh.caches.keys import KeySpec, RowKeys, Trust, digest_rows
 from mesh.caches.opening import BackendSettings, Opener, check_backend, open_backend
 from mesh.caches.values import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_rows
 
@@ -26,7 +26,6 @@ __all__ = [
     "RowKeys",
     "Trust",
     "check_backend",
-    "content_digests",
     "digest_rows",
     "encode_error",
     "encode_rows",

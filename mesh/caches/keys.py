@@ -5,7 +5,9 @@ or its declared version, its `with:` block), the outputs that were asked for, th
 name, datatype and row shape of each input that counts. It is written by `mesh.caches.canonical`, where nothing can be
 taken for anything else, and digested by BLAKE3 to 32 bytes, which are remembered. The **row** follows: the bytes of
 each input, in the order of the names. The head fixes how long each input's part is; elements of BYTES have their length
-before them. So two rows have the same bytes under the same head only where they are the same row.
+before them. So two rows have the same bytes under the same head only where they are the same row. An input's part that
+is large is its digest instead (see `mesh.caches.contents`): of fixed-size elements in every row of that shape, of BYTES
+behind a length that no element has.
 
 | trust | digest | bytes | against whom |
 |---|---|---|---|
@@ -28,24 +30,25 @@ import xxhash
 from blake3 import blake3
 
 from mesh.caches.canonical import canonical
-from mesh.context import Parameter
+from mesh.caches.contents import LARGE, large_rows
+from mesh.context import Digests, Parameter
 from mesh.errors import InvalidInput, SetupError
 from mesh.tensors import Array, Tensors, datatype_of
 
-__all__ = ["KeySpec", "RowKeys", "Trust", "content_digests", "digest_rows"]
+__all__ = ["KeySpec", "RowKeys", "Trust", "digest_rows"]
 
 Trust = Literal["private", "shared"]
 """Who may choose the rows: only callers who may see each other's answers anyway, or anybody."""
 
-_VERSION = "mesh cache key 1"
+_VERSION = "mesh cache key 2"
 """Changed whenever the same row gets another key, or an entry another meaning."""
 _MAX_HEADS = 256
 """Heads that are remembered; one for each combination of shapes, outputs and parameters."""
 _COPIED_ROW = 4096
 """Rows up to so many bytes are copied behind their head; longer ones are fed to the digest where they are."""
-_MIN_KNOWN, _MAX_KNOWN = 16, 64
 _LENGTH = struct.Struct("<Q")
-_NOTHING_KNOWN: Mapping[str, Sequence[bytes]] = {}
+_DIGEST = _LENGTH.pack((1 << 64) - 1)
+"""Before a digest that stands for a row of BYTES: no element is so long."""
 _NO_PARAMETERS: Mapping[str, Parameter] = {}
 
 
@@ -112,7 +115,7 @@ class RowKeys:
         *,
         parameters: Mapping[str, Parameter] = _NO_PARAMETERS,
         outputs: Sequence[str] = (),
-        known: Mapping[str, Sequence[bytes]] = _NOTHING_KNOWN,
+        digests: Digests | None = None,
     ) -> list[bytes]:
         """One key a row of `request`, in order.
 
@@ -120,13 +123,10 @@ class RowKeys:
             request: What the node would be given.
             parameters: Those of the request; what the spec does not name is not looked at.
             outputs: The outputs that were asked for, in any order; none stands for all.
-            known: By input, a digest of 16 to 64 bytes for each row that is known already (see `content_digests`), and
-                stands for the row's bytes. A row has another key by its digest than by its bytes. Those of inputs
-                that do not count are not looked at.
+            digests: What the request remembers of large rows.
 
         Raises:
             InvalidInput: An input that counts is missing, has no axis 0, or other rows than the rest; names it.
-            ValueError: Known digests are not one a row, or not of one length.
         """
         names = sorted(request) if self._inputs is None else self._inputs
         signature: list[object] = [self._told(parameters), tuple(sorted(outputs)) if outputs else ()]
@@ -142,18 +142,12 @@ class RowKeys:
             arrays.append(array)
             # The number tells datatypes apart, and costs less to hash than the dtype.
             signature += (name, array.dtype.num, array.shape[1:])
-        if known:
-            known = {name: known[name] for name in names if name in known}
-            _check_known(known, rows)
-            signature += [(name, len(digests[0]) if digests else 0) for name, digests in sorted(known.items())]
         cached = tuple(signature)
         head = self._heads.get(cached)
         if head is None:
-            head = self._remember(cached, names, arrays, outputs, known)
-        if len(arrays) == 1 and not known:
-            return self._digest(head, _parts(arrays[0]))
-        parts = [known[name] if name in known else _parts(array) for name, array in zip(names, arrays, strict=True)]
-        return self._digest(head, [b"".join(row) for row in zip(*parts, strict=True)])
+            head = self._remember(cached, names, arrays, outputs)
+        parts = [_parts(array, self.spec.trust, digests) for array in arrays]
+        return self._digest(head, parts[0] if len(parts) == 1 else [b"".join(row) for row in zip(*parts, strict=True)])
 
     def _told(self, parameters: Mapping[str, Parameter]) -> bytes:
         # By their bytes: as keys of a dict, 1, 1.0 and True are one.
@@ -167,13 +161,9 @@ class RowKeys:
         names: Sequence[str],
         arrays: list[Array],
         outputs: Sequence[str],
-        known: Mapping[str, Sequence[bytes]],
     ) -> bytes:
         inputs = [
-            [name, "digest", len(known[name][0]) if known[name] else 0]
-            if name in known
-            else [name, datatype_of(array).name, list(array.shape[1:])]
-            for name, array in zip(names, arrays, strict=True)
+            [name, datatype_of(array).name, list(array.shape[1:])] for name, array in zip(names, arrays, strict=True)
         ]
         assert isinstance(cached, tuple)
         head: bytes = blake3(self._node + canonical([cached[0], sorted(outputs), inputs])).digest()
@@ -189,58 +179,45 @@ def digest_rows(
     *,
     parameters: Mapping[str, Parameter] = _NO_PARAMETERS,
     outputs: Sequence[str] = (),
-    known: Mapping[str, Sequence[bytes]] = _NOTHING_KNOWN,
 ) -> list[bytes]:
     """The same keys as those of a `RowKeys`, which is the one to keep where rows come again and again."""
-    return RowKeys(spec).digest_rows(request, parameters=parameters, outputs=outputs, known=known)
-
-
-def content_digests(array: Array, trust: Trust = "private") -> list[bytes]:
-    """One digest a row of one tensor, over its datatype, row shape and bytes: what can ride along with it.
-
-    Raises:
-        InvalidInput: The array has no axis 0, or no datatype.
-    """
-    if array.ndim == 0:
-        raise InvalidInput("a scalar has no rows: axis 0 has to be the batch")
-    told = canonical([_VERSION, "content", trust, datatype_of(array).name, list(array.shape[1:])])
-    return (_private if trust == "private" else _shared)(blake3(told).digest(), _parts(array))
-
-
-def _check_known(known: Mapping[str, Sequence[bytes]], rows: int) -> None:
-    for name, digests in known.items():
-        if len(digests) != rows:
-            raise ValueError(f"{len(digests)} digests of {name!r} are known for {rows} rows")
-        lengths = set(map(len, digests))
-        if len(lengths) > 1 or not all(_MIN_KNOWN <= length <= _MAX_KNOWN for length in lengths):
-            raise ValueError(f"digests of {name!r} have to be of one length, {_MIN_KNOWN} to {_MAX_KNOWN} bytes")
+    return RowKeys(spec).digest_rows(request, parameters=parameters, outputs=outputs)
 
 
 Row = bytes | memoryview
 
 
-def _parts(array: Array) -> Sequence[Row]:
+def _parts(array: Array, trust: Trust, digests: Digests | None) -> Sequence[Row]:
     """The bytes of each row: of one length each, or, for BYTES, elements with their length before them."""
     rows = array.shape[0]
     if array.dtype.hasobject:
-        return _bytes_parts(array, rows)
+        return _bytes_parts(array, rows, trust, digests)
     if sys.byteorder == "big":  # pragma: no cover - no such machine here
         array = array.astype(array.dtype.newbyteorder("<"))
     size = array.nbytes // rows if rows else 0
     if not size:
         return [b""] * rows
+    if size >= LARGE:
+        return list(large_rows(array, trust, digests).values())
     data: Row = array.tobytes() if size <= _COPIED_ROW else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return [data[start : start + size] for start in range(0, rows * size, size)]
 
 
-def _bytes_parts(array: Array, rows: int) -> list[Row]:
+def _bytes_parts(array: Array, rows: int, trust: Trust, digests: Digests | None) -> list[Row]:
     flat: list[bytes] = array.ravel().tolist()
-    pack = _LENGTH.pack
-    if len(flat) == rows:
-        return [pack(len(item)) + item for item in flat]
     each = len(flat) // rows if rows else 0
-    framed = [pack(len(item)) + item for item in flat]
-    return [b"".join(framed[row * each : (row + 1) * each]) for row in range(rows)]
+    pack = _LENGTH.pack
+    may_be_large = sum(map(len, flat)) + _LENGTH.size * each >= LARGE
+    large = large_rows(array, trust, digests) if may_be_large else {}
+    if each == 1 and not large:
+        return [pack(len(item)) + item for item in flat]
+    found: list[Row] = []
+    for row in range(rows):
+        if (digest := large.get(row)) is not None:
+            found.append(_DIGEST + digest)
+        else:
+            found.append(b"".join([pack(len(item)) + item for item in flat[row * each : (row + 1) * each]]))
+    return found
 
 
 def _private(head: bytes, rows: Sequence[Row]) -> list[bytes]:

@@ -115,7 +115,7 @@ class _Caching:
             raise InvalidInput(text, request_id=context.request_id)
         try:
             rows = request.rows
-            keys = self._keys.digest_rows(request, parameters=context.parameters)
+            keys = self._keys.digest_rows(request, parameters=context.parameters, digests=context.digests)
         except InvalidInput:
             rows, keys = 0, []
         if not rows or len(keys) != rows:

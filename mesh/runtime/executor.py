@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, RequestError
@@ -18,7 +19,7 @@ from mesh.runtime.rows import Rows
 from mesh.runtime.run import Ended, Run
 from mesh.runtime.shadowing import Shadow
 from mesh.runtime.state import State
-from mesh.runtime.steps import Step
+from mesh.runtime.steps import NodeStep, Step
 from mesh.signature import InputCheck, TensorSpec
 from mesh.tensors import Tensors
 from mesh.topology.graph import edge_node
@@ -55,6 +56,7 @@ class Executor:
         for name, edge in outputs.items():
             self._given.setdefault(edge_node(edge), {})[name] = edge
         self._events = {**(branches or {}), **self._given}
+        self._digests = _worth_remembering(steps)
 
     async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
         """Run the graph on one batch.
@@ -133,6 +135,7 @@ class Executor:
 
     def _enter(self, request: Tensors, context: Context) -> State:
         _checked(self._check, request, context)
+        context = replace(context, digests={}) if self._digests else context
         return State(context, Rows(request.rows), dict(request.items()))
 
 
@@ -148,6 +151,7 @@ class Piece:
     def __init__(self, steps: Sequence[Step], inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> None:
         self._program = Program.of(steps, {steps[-1].name})
         self._check = InputCheck(inputs, node="")
+        self._digests = _worth_remembering(steps)
         self._exit = steps[-1].name
         self._outputs = tuple(outputs)
 
@@ -157,7 +161,7 @@ class Piece:
         Raises:
             RequestError: What went wrong.
         """
-        state = arrived(request, context)
+        state = arrived(request, replace(context, digests={}) if self._digests else context)
         _checked(self._check, Tensors.trusted(dict(state.arrays)), context)
         for edge, array in state.arrays.items():
             rows = state.given_by(edge_node(edge))
@@ -170,6 +174,11 @@ class Piece:
     def stream(self, request: Tensors, context: Context, /) -> AsyncGenerator[tuple[str, Tensors | RequestError], None]:
         """Not for parts of a graph. Raises InvalidInput."""
         raise InvalidInput("a part of a graph gives all that it gives at once", request_id=context.request_id)
+
+
+def _worth_remembering(steps: Sequence[Step]) -> bool:
+    """Whether what one cache has digested of a request may serve another."""
+    return sum(isinstance(step, NodeStep) and step.cached for step in steps) > 1
 
 
 async def _run(program: Program, state: State, ended: Ended | None = None) -> None:

@@ -65,6 +65,7 @@ class StepMaking:
             max_message_bytes=self._max_bytes,
             thinning=self._thinning(node),
             expands=node.expands,
+            cached=bool(node.cache),
         )
 
     def shadow(self, node: GraphNode, handler: Handler[Any]) -> Shadow:

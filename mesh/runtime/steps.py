@@ -77,6 +77,8 @@ class NodeStep:
     thinning: Sequence[Thinning] = ()
     expands: bool = False
     """Its answers have sources: which of the rows that it was given each of theirs came from."""
+    cached: bool = False
+    """It has a cache."""
 
     @property
     def reads(self) -> list[str]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.caches import KeySpec, RowKeys, Trust, content_digests, digest_rows
-from mesh.context import Parameter
+from mesh.caches import KeySpec, RowKeys, Trust, digest_rows
+from mesh.caches.contents import LARGE
+from mesh.context import Digests, Parameter
 from mesh.errors import InvalidInput, SetupError
 from mesh.tensors import Tensors
 from tests.unit.caches.given import batches, bits
@@ -70,9 +72,12 @@ def test_nodes_and_requests_that_are_written_in_another_order_have_the_same_keys
 
 def test_keys_stay_as_they_are_from_one_release_to_the_next() -> None:
     # Keys of a shared cache outlive a process. Whoever changes them on purpose changes the version in them.
-    assert digest_rows(SPEC, ROWS)[0].hex() == "c2712ddb0f772be3c45c17b51898441d"
+    assert digest_rows(SPEC, ROWS)[0].hex() == "9e89fc27967800fad9ab21e0fb4d2cd6"
     shared = digest_rows(replace(SPEC, trust="shared"), ROWS)[0].hex()
-    assert shared == "503f2b96b3968e99c1e2513eedd18a0dfe758198f1a397e55613684a8f73c580"
+    assert shared == "908101fe8d59213b925f97607627908ca133d4f151fa336bb82ac67f77c2f295"
+    assert digest_rows(SPEC, _large(1))[0].hex() == "3e1cde098e8ee62cf78472b407a2dd68"
+    shared = digest_rows(replace(SPEC, trust="shared"), _large(1))[0].hex()
+    assert shared == "382a32027b2594ca32f7feee91e1b59eb2ab2b600ebbeb98036b32f707951661"
 
 
 def test_only_inputs_that_count_count() -> None:
@@ -116,48 +121,58 @@ def test_long_rows_and_rows_apart_in_memory_have_the_keys_of_their_bytes(trust: 
 
 def test_a_batch_without_rows_has_no_keys() -> None:
     assert digest_rows(SPEC, ROWS.take(0, 0)) == []
-    assert digest_rows(SPEC, ROWS.take(0, 0), known={"x": []}) == []
 
 
-def test_a_digest_that_is_known_stands_for_the_row() -> None:
-    keys = RowKeys(SPEC)
-    known = content_digests(ROWS["x"])
-    found = keys.digest_rows(ROWS, known={"x": known})
-    assert len(set(found)) == 3
-    assert set(found).isdisjoint(keys.digest_rows(ROWS))
-    # The content is not looked at any more: that is what it is for.
-    blank = Tensors({"x": np.zeros((3, 2), np.float32), "t": ROWS["t"]})
-    assert keys.digest_rows(blank, known={"x": known}) == found
-    swapped = keys.digest_rows(ROWS, known={"x": known[::-1]})
-    assert swapped[1] == found[1]
-    assert swapped[0] != found[0]
-    narrow = RowKeys(replace(SPEC, inputs=("t",)))
-    assert narrow.digest_rows(ROWS, known={"x": known}) == narrow.digest_rows(ROWS)
+def _large(fill: int, *, rows: int = 3) -> Tensors:
+    """Rows that differ in their last element."""
+    numbers = np.full((rows, LARGE // 4), fill, np.int32)
+    numbers[:, -1] = np.arange(rows)
+    return Tensors({"x": numbers})
 
 
-@pytest.mark.parametrize(
-    ("known", "wrong"),
-    [
-        ([b"d" * 16] * 2, "2 digests of 'x' are known for 3 rows"),
-        ([b"d" * 15] * 3, "of one length, 16 to 64 bytes"),
-        ([b"d" * 65] * 3, "of one length, 16 to 64 bytes"),
-        ([b"d" * 16, b"d" * 16, b"d" * 32], "of one length, 16 to 64 bytes"),
-    ],
-)
-def test_digests_that_are_not_one_a_row_and_of_one_length_are_refused(known: list[bytes], wrong: str) -> None:
-    with pytest.raises(ValueError, match=wrong):
-        digest_rows(SPEC, ROWS, known={"x": known})
+@pytest.mark.parametrize("trust", TRUSTS)
+def test_what_was_digested_for_one_node_serves_the_next(trust: Trust) -> None:
+    one, other = RowKeys(replace(SPEC, trust=trust)), RowKeys(replace(SPEC, trust=trust, version="2"))
+    files = Tensors({"x": np.array([b"a" * LARGE, b"b", b"c" * 2 * LARGE, None], object)[:-1]})
+    for request in (_large(1), files):
+        digests: Digests = {}
+        keys = one.digest_rows(request, digests=digests)
+        assert keys == one.digest_rows(request)
+        assert [array is request["x"] for array, _ in digests.values()] == [True]
+        assert other.digest_rows(request, digests=digests) == other.digest_rows(request)
+        ((place, (array, _)),) = digests.items()
+        digests[place] = (array, dict.fromkeys(range(3), b"d" * 16))
+        assert set(one.digest_rows(request, digests=digests)).isdisjoint({keys[0], keys[2]}), "it was hashed again"
 
 
-@given(batch=batches(1, 3))
-def test_content_digests_tell_content_and_not_names(batch: Tensors) -> None:
+def test_each_array_and_each_kind_of_digest_is_remembered_by_itself() -> None:
+    digests: Digests = {}
     for trust in TRUSTS:
-        digests: dict[bytes, Any] = {}
-        for array in batch.values():
-            for row, digest in enumerate(content_digests(array, trust)):
-                content = bits(Tensors({"": array[row : row + 1]}))
-                assert digests.setdefault(digest, content) == content
-        assert len(digests) == len({repr(content) for content in digests.values()})
+        keys = RowKeys(replace(SPEC, trust=trust))
+        for fill in (1, 2):
+            for request in (_large(fill), Tensors({"y": _large(fill)["x"], "x": _large(3)["x"]})):
+                assert keys.digest_rows(request, digests=digests) == keys.digest_rows(request)
+    assert len(digests) == 2 * 2 * 3
+
+
+def test_small_rows_are_not_remembered() -> None:
+    digests: Digests = {}
+    RowKeys(SPEC).digest_rows(ROWS, digests=digests)
+    RowKeys(SPEC).digest_rows(Tensors({"x": np.zeros((100, LARGE - 1), np.uint8)}), digests=digests)
+    assert digests == {}
+
+
+def test_a_row_of_bytes_is_keyed_alike_in_any_batch_and_is_never_taken_for_the_digest_of_another() -> None:
+    keys = RowKeys(SPEC)
+    large = b"x" * LARGE
+    stands_for_it = (2**64 - 1).to_bytes(8, "little") + xxhash.xxh3_128_digest(len(large).to_bytes(8, "little") + large)
+    items = [large, large[:-9], large[:-8], stands_for_it, stands_for_it[8:], b"", large + b"x"]
+    found = keys.digest_rows(Tensors({"x": np.array([*items, None], object)[:-1]}))
+    assert len(set(found)) == len(items)
+    assert found == [keys.digest_rows(Tensors({"x": np.array([item, None], object)[:-1]}))[0] for item in items]
+    pairs = np.empty((3, 2), object)
+    pairs[:] = [[large, b"y"], [large + b"y", b""], [b"", large + b"y"]]
+    assert len(set(keys.digest_rows(Tensors({"x": pairs})))) == 3
 
 
 def test_any_number_of_kinds_of_requests_takes_little_memory_and_changes_no_key() -> None:
@@ -184,8 +199,6 @@ def test_a_request_without_rows_of_one_number_is_refused() -> None:
         digest_rows(SPEC, Tensors({"x": np.zeros((1, 2)), "y": np.zeros((2, 2))}))
     with pytest.raises(InvalidInput, match="a scalar"):
         digest_rows(SPEC, Tensors({"x": np.float32(1)}))
-    with pytest.raises(InvalidInput, match="a scalar"):
-        content_digests(np.array(1.0))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from mesh.caches import KeySpec, digest_rows
 from mesh.context import Context, Parameter
@@ -260,3 +261,32 @@ async def test_another_model_or_version_never_finds_what_was_kept() -> None:
     assert namespace_of(graph, node) == "cached/first@1"
     assert namespace_of(graph, replace(node, digest="0123456789abcdef")) == "cached/first@1-0123456789ab"
     assert namespace_of(graph, node, "0") == "cached/first@0"
+
+
+BESIDE = f"""\
+mesh: v1
+name: beside
+inputs:
+  x: {{datatype: FP32, shape: [-1, 16384]}}
+caches:
+  hot: {{backend: "memory://", trust: shared}}
+nodes:
+  one: {{uses: "{NODES}:Noting", with: {{name: one}}, inputs: {{x: x}}, layers: [cache: {{in: hot}}]}}
+  two: {{uses: "{NODES}:Noting", with: {{name: two}}, inputs: {{x: x}}, layers: [LAYERS]}}
+outputs: {{one: one.label, two: two.label}}
+"""
+
+
+@pytest.mark.parametrize(("layers", "remembered"), [("cache: {in: hot}", True), ("", False)])
+async def test_a_large_row_is_digested_once_for_all_caches_of_a_process(layers: str, remembered: bool) -> None:
+    from tests.unit.runtime.cached_nodes import REMEMBERED
+
+    REMEMBERED.clear()
+    large = Tensors({"x": np.arange(2 * 16384, dtype=np.float32).reshape(2, -1)})
+    async with running("fused", text=BESIDE.replace("LAYERS", layers)) as ask:
+        assert (await ask.mesh(large, Context()))["two"].tolist() == [0, 16384]
+        wanted = [blake3(row.tobytes()).digest() for row in large["x"]]
+        assert dict.fromkeys(("one", "two"), wanted if remembered else None) == REMEMBERED
+        REMEMBERED.clear()
+        assert (await ask.mesh(large, Context()))["one"].tolist() == [0, 16384]
+        assert "one" not in REMEMBERED
