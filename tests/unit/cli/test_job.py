@@ -24,8 +24,8 @@ from tests.unit.jobs.telling import TellingStore, gateway, job_of, service_of
 NOON = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 OUTPUTS = Tensors({"label": np.array([7, 2]), "score": np.array([0.25, 0.5], np.float32)})
 FULL = Overloaded("full", node="large", retry_after_s=0.5)
-FIRST = Attempt(number=1, worker="jobs-0 (41)", start_time=NOON + 1, end_time=NOON + 1.25, error=FULL)
-SECOND = Attempt(number=2, worker="jobs-1 (42)", start_time=NOON + 3)
+FIRST = Attempt(number=1, worker="jobs-0/41", start_time=NOON + 1, end_time=NOON + 1.25, error=FULL)
+SECOND = Attempt(number=2, worker="jobs-1/42", start_time=NOON + 3)
 QUEUED = job_of("a", rows=2, submit_time=NOON, request_id="mine")
 AGAIN = replace(QUEUED, attempts=(FIRST,), attempt_count=1, next_attempt_time=NOON + 3)
 RUNNING = replace(QUEUED, state=JobState.RUNNING, attempts=(FIRST, SECOND), attempt_count=2)
@@ -165,7 +165,7 @@ def test_watching_shows_each_state_each_branch_and_the_answer(
     assert main(["job", "watch", address, "a"]) == 0
     assert lines(capsys.readouterr().out) == [
         "T  queued",
-        "T  running: attempt 2 at jobs-1 (42)",
+        "T  running: attempt 2 at jobs-1/42",
         "T  small  label: INT64[1] 2; of rows 1",
         "T  large  RESOURCE_EXHAUSTED: full",
         "T  queued again after 1 attempt, the next at 2027-01-15 12:00:03 UTC: RESOURCE_EXHAUSTED: node large: full",
@@ -217,9 +217,9 @@ def test_a_watch_whose_job_has_no_result_fails_by_what_it_ended_in(
 # One job, many jobs.
 
 ATTEMPTS = [
-    "attempt  worker       began                     took",
-    "      1  jobs-0 (41)  2027-01-15 12:00:01 UTC  250ms  RESOURCE_EXHAUSTED: node large: full",
-    "      2  jobs-1 (42)  2027-01-15 12:00:03 UTC     1s",
+    "attempt  worker     began                     took",
+    "      1  jobs-0/41  2027-01-15 12:00:01 UTC  250ms  RESOURCE_EXHAUSTED: node large: full",
+    "      2  jobs-1/42  2027-01-15 12:00:03 UTC     1s",
 ]
 
 
@@ -252,7 +252,7 @@ def test_a_job_is_shown_with_its_attempts_and_outputs(
 STANDINGS = {
     "queued": QUEUED,
     "queued again after 1 attempt, the next at 2027-01-15 12:00:03 UTC: RESOURCE_EXHAUSTED: node large: full": AGAIN,
-    "running: attempt 2 at jobs-1 (42)": RUNNING,
+    "running: attempt 2 at jobs-1/42": RUNNING,
     "done after 2 attempts": DONE,
     r"failed after 2 attempts: INTERNAL: node large: broken\n": FAILED,
     "cancelled": CANCELLED,
