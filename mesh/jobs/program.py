@@ -30,6 +30,8 @@ __all__ = ["serve", "services_of", "worker_on_jobs"]
 log = logging.getLogger("mesh.jobs")
 
 Announce = Callable[[list[str]], object]
+_STORE_FIRST_S = 2.0
+"""How long a gateway that could serve the graph waits for the store before it says so."""
 
 
 async def serve(launch: Launch, stop: asyncio.Event, announce: Announce) -> None:
@@ -53,6 +55,8 @@ async def _answer(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce
     async with Reaching(store) as reaching:
         reaching.begin_later()
         async with worker_of(launch, services_of(launch.plan.graph, jobs, store)) as worker:
+            # Whoever is told that the mesh is ready can submit, if there is a store at all; for the graph nobody waits.
+            await _first(reaching.tried, stop, within_s=_STORE_FIRST_S)
             announce(publish(launch, worker))
             await stop.wait()
 
@@ -65,16 +69,16 @@ async def _work(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce: 
         working = worker_on_jobs(graph, jobs, store, worker, name=launch.called, grace_s=launch.grace_s)
         await reaching.begin()
         announce(publish(launch, worker))
-        await _first(reaching.reached, stop)
+        await _first(reaching.reached, stop, within_s=None)
         if reaching.reached.is_set():
             await working.serve(stop)
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Return once one of them is set."""
+async def _first(*events: asyncio.Event, within_s: float | None) -> None:
+    """Return once one of them is set, or after so many seconds."""
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for one in waiting:
             one.cancel()

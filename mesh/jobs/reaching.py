@@ -38,6 +38,8 @@ class Reaching:
         self._trying: asyncio.Task[None] | None = None
         self.reached = asyncio.Event()
         """Set once the store is entered."""
+        self.tried = asyncio.Event()
+        """Set once it was tried, and entered or not."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,8 +69,11 @@ class Reaching:
         self._trying = asyncio.create_task(self._go_on(), name="reach the store")
 
     async def _enter(self) -> None:
-        await self._store.__aenter__()
-        self.reached.set()
+        try:
+            await self._store.__aenter__()
+            self.reached.set()
+        finally:
+            self.tried.set()
 
     async def _go_on(self) -> None:
         tries, told = 0, ""

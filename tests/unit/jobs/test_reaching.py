@@ -54,6 +54,7 @@ async def test_a_store_that_is_not_there_is_tried_until_it_is(later: bool) -> No
             reaching.begin_later()
         else:
             await reaching.begin()
+        await reaching.tried.wait()
         assert not reaching.reached.is_set()
         for _ in range(4):
             await clock.advance(5.0)
