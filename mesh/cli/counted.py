@@ -80,6 +80,7 @@ def json_of_caches(told: Statistics) -> dict[str, Any]:
                 "cache": one.cache,
                 "backend": one.backend,
                 "holder": one.holder,
+                "tier": one.tier,
                 "hits": one.hits,
                 "misses": one.misses,
                 "kept": one.kept,

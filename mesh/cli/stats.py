@@ -166,7 +166,7 @@ def _arms(told: Statistics) -> Any:
 
 
 def cache_tables(told: Statistics) -> Iterator[Any]:
-    """What caches spared their nodes, and how each cache does in each process."""
+    """What caches spared their nodes, and how each cache does in each process, with its tiers below it."""
     from rich.text import Text
 
     if told.cached:
@@ -182,7 +182,8 @@ def cache_tables(told: Statistics) -> Iterator[Any]:
         columns = ("hits", "misses", "kept", "evicted", "expired", "failed", "entries", "size", "of")
         table = _table("cache", "in", "by", *columns, left=3)
         for one in told.caches:
-            names = [Text(printable(name)) for name in (one.cache, one.backend, one.holder)]
+            where = f"{one.tier}. {one.backend}" if one.tier else one.backend
+            names = [Text(printable(name)) for name in (one.cache, where, one.holder)]
             counts = (one.hits, one.misses, one.kept, one.evictions, one.expirations, one.failures)
             entries = "-" if one.entries is None else f"{one.entries:,}"
             sizes = ("-" if size is None else format_size(size) for size in (one.nbytes, one.max_bytes))

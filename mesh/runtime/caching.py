@@ -156,22 +156,25 @@ class WorkerCaches:
         )
 
     async def told(self) -> tuple[CacheStatistics, ...]:
-        """How each cache does in this process, and the cache nodes that run here."""
+        """How each cache does in this process, with each of its tiers, and the cache nodes that run here."""
         told: list[CacheStatistics] = []
         for name, backend in self._backends.items():
-            use = _use(await backend.read_stats())
+            stats = await backend.read_stats()
             beside = sum(site.counter.failures for site in self._sites.values() if site.backend is backend)
-            told.append(self._statistics(name, replace(use, failures=use.failures + beside)))
+            use = _use(replace(stats, tiers=(), failures=stats.failures + beside))
+            told.append(self._statistics(name, use))
+            told += [self._statistics(name, _use(one), tier) for tier, one in enumerate(stats.tiers, start=1)]
         for name, store in self.stores.items():
             answer: Any = await store(CacheCall(verb="stats"), Context(clock=self._clock))  # type: ignore[arg-type]
             told.append(self._statistics(name, answer.use))
         return tuple(told)
 
-    def _statistics(self, name: str, use: CacheUse) -> CacheStatistics:
+    def _statistics(self, name: str, use: CacheUse, tier: int = 0) -> CacheStatistics:
         return CacheStatistics(
             cache=name,
             backend=use.backend,
             holder=self._holder,
+            tier=tier,
             hits=use.hits,
             misses=use.misses,
             kept=use.kept,

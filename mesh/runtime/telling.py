@@ -86,7 +86,7 @@ class Telling:
             branches=tuple(sorted(told.branches, key=lambda one: place(one.node))),
             arms=tuple(sorted(told.arms, key=lambda one: (one.split, place(one.node)))),
             cached=tuple(sorted(told.cached, key=lambda one: place(one.node))),
-            caches=tuple(sorted(told.caches, key=lambda one: (one.cache, one.holder))),
+            caches=tuple(sorted(told.caches, key=lambda one: (one.cache, one.holder, one.tier))),
         )
 
     def _once(self, node: NodeStatistics) -> NodeStatistics:

@@ -145,13 +145,16 @@ class CachedStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStatistics:
-    """One cache in one process."""
+    """One cache in one process, or one of its tiers."""
 
     cache: str
     """Its name in the topology: of a cache, or of a cache node."""
     backend: str
     holder: str
     """The process, as `worker (pid)`."""
+    tier: int = 0
+    """Which of the cache's tiers, from 1, the uppermost; 0 of the cache as a whole. What tiers hold and drop is told by
+    each alone."""
     hits: int = 0
     misses: int = 0
     kept: int = 0

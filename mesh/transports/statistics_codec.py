@@ -215,6 +215,7 @@ def _encode_cache(told: CacheStatistics) -> stats_pb2.CacheStats:
         entries=told.entries,
         bytes=told.nbytes,
         max_bytes=told.max_bytes,
+        tier=told.tier,
     )
 
 
@@ -232,6 +233,7 @@ def _decode_cache(message: stats_pb2.CacheStats) -> CacheStatistics:
         entries=message.entries if message.HasField("entries") else None,
         nbytes=message.bytes if message.HasField("bytes") else None,
         max_bytes=message.max_bytes if message.HasField("max_bytes") else None,
+        tier=message.tier,
     )
 
 

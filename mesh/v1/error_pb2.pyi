@@ -33,7 +33,7 @@ class ErrorDetail(_message.Message):
     code: _builtins.str
     """The gRPC status name: INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE or INTERNAL."""
     text: _builtins.str
-    """For people; safe to show, without internal paths or keys."""
+    """For people; safe to show, without internal paths or keys, and without the row, which stands below."""
     node: _builtins.str
     """The node where it went wrong; empty at the graph's own edge."""
     tensor: _builtins.str

@@ -368,6 +368,7 @@ class CacheStats(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
     cache: _builtins.str
     """Its name in the topology: of a cache, or of a cache node."""
     backend: _builtins.str
@@ -392,6 +393,8 @@ class CacheStats(_message.Message):
     """Bytes they take; unset where it cannot say."""
     max_bytes: _builtins.int
     """The most bytes they may take; unset where there is no bound that is known."""
+    tier: _builtins.int
+    """Which of the cache's tiers this is, from 1, the uppermost; 0 of a cache as a whole. What tiers hold and drop is told by each alone."""
     def __init__(
         self,
         *,
@@ -407,10 +410,11 @@ class CacheStats(_message.Message):
         entries: _builtins.int | None = ...,
         bytes: _builtins.int | None = ...,
         max_bytes: _builtins.int | None = ...,
+        tier: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_entries", b"_entries", "_max_bytes", b"_max_bytes", "bytes", b"bytes", "entries", b"entries", "max_bytes", b"max_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_entries", b"_entries", "_max_bytes", b"_max_bytes", "backend", b"backend", "bytes", b"bytes", "cache", b"cache", "entries", b"entries", "evictions", b"evictions", "expirations", b"expirations", "failures", b"failures", "hits", b"hits", "holder", b"holder", "kept", b"kept", "max_bytes", b"max_bytes", "misses", b"misses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_entries", b"_entries", "_max_bytes", b"_max_bytes", "backend", b"backend", "bytes", b"bytes", "cache", b"cache", "entries", b"entries", "evictions", b"evictions", "expirations", b"expirations", "failures", b"failures", "hits", b"hits", "holder", b"holder", "kept", b"kept", "max_bytes", b"max_bytes", "misses", b"misses", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes: _TypeAlias = _typing.Literal["bytes"]  # noqa: Y015
     _WhichOneofArgType__bytes: _TypeAlias = _typing.Literal["_bytes", b"_bytes"]  # noqa: Y015

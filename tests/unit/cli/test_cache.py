@@ -51,6 +51,9 @@ TOLD = Statistics(
             max_bytes=1 << 20,
         ),
         CacheStatistics(cache="far", backend="redis://h:6379", holder="pred (8)", failures=9),
+        CacheStatistics(cache="tall", backend="[memory://, redis://h]", holder="pred (8)", hits=5, misses=1),
+        CacheStatistics(cache="tall", backend="memory://", holder="pred (8)", tier=1, hits=3, misses=3, entries=2),
+        CacheStatistics(cache="tall", backend="redis://h", holder="pred (8)", tier=2, hits=2, misses=1),
     ),
 )
 
@@ -63,7 +66,7 @@ def test_rows_of_several_workers_are_added_up_and_caches_stand_one_by_one() -> N
     whole = together([TOLD, TOLD])
     assert (whole.cached[0].hits, whole.cached[0].saved_s) == (2400, 8.5)
     assert whole.cached[0].hit_ratio == TOLD.cached[0].hit_ratio == pytest.approx(1215 / 1515)
-    assert len(whole.caches) == 4
+    assert len(whole.caches) == 10
 
 
 def test_a_node_that_was_never_asked_has_no_share() -> None:
@@ -76,6 +79,8 @@ def test_the_tables_have_what_was_spared_and_what_is_held(capsys: pytest.Capture
     assert lines[1] == ["digit", "shared", "1,200", "300", "12", "7", "3", "2", "80.2%", "4.25"]
     assert lines[3] == ["store", "memory://", "cache", "(7)", "30", "20", "10", "4", "3", "0", "10", "2KiB", "1MiB"]
     assert lines[4] == ["far", "redis://h:6379", "pred", "(8)", "0", "0", "0", "0", "0", "9", "-", "-", "-"]
+    assert [line[1:4] for line in lines[6:8]] == [["1.", "memory://", "pred"], ["2.", "redis://h", "pred"]]
+    assert [line[5:7] for line in lines[6:8]] == [["3", "3"], ["2", "1"]]
     show(*tables(TOLD))
     assert "80.2%" in capsys.readouterr().out
 
@@ -85,7 +90,8 @@ def test_json_has_everything() -> None:
     assert told["cached"] == json_of_caches(TOLD)["cached"]
     (cached,) = told["cached"]
     assert (cached["hits"], cached["saved_ms"], cached["recomputed"]) == (1200, 4250.0, 1)
-    store, far = told["caches"]
+    store, far, *tall = told["caches"]
+    assert [(one["tier"], one["hits"]) for one in tall] == [(0, 5), (1, 3), (2, 2)]
     assert (store["bytes"], store["max_bytes"], store["entries"]) == (2048, 1 << 20, 10)
     assert (far["bytes"], far["failures"]) == (None, 9)
 

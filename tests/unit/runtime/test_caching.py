@@ -126,6 +126,20 @@ async def test_what_is_counted_adds_up_over_the_mesh(placement: str) -> None:
         assert nodes["second"].batches == 1
 
 
+async def test_tiers_are_told_one_by_one() -> None:
+    tiers = FILE.replace('{backend: "mesh://store",', '{tiers: ["memory://", "mesh://store"], max_bytes: 1MiB,')
+    async with running("fused", text=tiers) as ask:
+        for _ in range(3):
+            await ask(1.0, 2.0)
+        told = [one for one in (await ask.counted()).caches if one.cache == "shared"]
+    assert [(one.tier, one.backend, one.hits, one.misses, one.kept, one.entries) for one in told] == [
+        (0, "[memory://, mesh://store]", 4, 2, 2, None),
+        (1, "memory://", 4, 2, 2, 2),
+        (2, "mesh://store", 0, 2, 2, 2),
+    ]
+    assert [one.max_bytes for one in told] == [None, 1 << 20, 1 << 20]
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
 async def test_what_a_node_put_can_be_forgotten_everywhere(placement: str) -> None:
     async with running(placement) as ask:
