@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _TOKEN = "Mesh-Token"
 _TTL = "Nats-TTL"
+_BATCH = "Nats-Batch-Id"
+_PLACE = "Nats-Batch-Sequence"
+_COMMIT = "Nats-Batch-Commit"
 _WRONG_LAST = (10071, 10164)
 _NOT_STORED = 10077
 _FULL = (10002, 10023, 10028, 10047, _NOT_STORED)
@@ -93,6 +96,7 @@ class JetStream:
         expected: int | None = None,
         token: str = "",
         ttl_s: float | None = None,
+        repeated: bool = False,
     ) -> int:
         """Store a message; it is on disk when this returns.
 
@@ -104,6 +108,7 @@ class JetStream:
                 whatever is there.
             token: What it is known again by; made up where empty.
             ttl_s: How long it is kept; None for as long as its stream keeps it.
+            repeated: Whether it was sent before, with the same token, and may be stored.
 
         Returns:
             Its sequence.
@@ -120,7 +125,7 @@ class JetStream:
             headers[_EXPECTED] = str(expected)
         if ttl_s is not None:
             headers[_TTL] = f"{max(1, math.ceil(ttl_s))}s"
-        unanswered = False
+        unanswered = repeated
 
         async def send(left_s: float) -> int:
             nonlocal unanswered
@@ -145,6 +150,34 @@ class JetStream:
             if stored is None or stored.token != token:
                 raise
             return stored.sequence
+
+    async def write_all(self, messages: Sequence[tuple[str, bytes, str]]) -> None:
+        """Store messages on subjects that have none, as one batch: all of them or, where this raises, perhaps none.
+
+        Args:
+            messages: Of one stream: subject, message and token of each.
+
+        Raises:
+            Conflict, Overloaded, InvalidInput: As for `write`, and none is stored.
+            Unavailable: No answer in time: nobody knows whether they are stored.
+        """
+        batch = new_token()
+
+        def headers(place: int, token: str) -> dict[str, str]:
+            return {_TOKEN: token, _EXPECTED: "0", _BATCH: batch, _PLACE: str(place)}
+
+        for place, (subject, data, token) in enumerate(messages[:-1], start=1):
+            await self.connection.publish(subject, data, headers(place, token))
+        subject, data, token = messages[-1]
+        last = headers(len(messages), token) | {_COMMIT: "1"}
+        try:
+            _answer(await self.connection.request(subject, data, last, timeout_s=self._timeout_s / 2))
+        except Unanswered:
+            raise Unavailable(f"the store at {self.connection.address} does not answer") from None
+        except ApiError as error:
+            if error.code in _WRONG_LAST:
+                raise Conflict(-1) from None
+            raise _told(error) from None
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message of a subject; None where there is none.

@@ -101,6 +101,7 @@ class JobStore:
     ) -> None:
         if self._open is not None:
             opened, self._open = self._open, None
+            await opened.submissions.close()
             await opened.taking.close()
             await opened.notices.close()
             await opened.records.finished(_CLOSE_S)

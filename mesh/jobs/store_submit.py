@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
 from mesh.jobs.codec import digest_of, encode_inputs, encode_work, parsed, queued
+from mesh.jobs.group_commit import ATOMIC_VERSION, GroupCommit
 from mesh.jobs.jetstream import Stored
 from mesh.jobs.records import Conflict, Job, JobState, Work
 from mesh.jobs.store_endings import RACES
@@ -30,6 +31,15 @@ class Submissions:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        enabled = records.jetstream.connection.version >= ATOMIC_VERSION
+        work, state = records.subjects.work, records.subjects.state
+        self._work = GroupCommit(records.jetstream, work, records.settings.timeout_s, enabled=enabled)
+        self._claims = GroupCommit(records.jetstream, state, records.settings.timeout_s, enabled=enabled)
+
+    async def close(self) -> None:
+        """Be done with it."""
+        await self._work.close()
+        await self._claims.close()
 
     async def submit(self, work: Work, key: str, *, kind: str = "key") -> tuple[Job, bool]:
         """See `JobStore.submit`. Keys of different kinds do not meet."""
@@ -103,15 +113,20 @@ class Submissions:
         id = records.ids.make(work.lane, records.wall())  # noqa: A001
         claim = StoredClaim(id=id, digest=digest).SerializeToString()
         try:
-            sequence = await records.jetstream.write(records.subjects.state, subject, claim, expected=0)
+            await self._claims.write(subject, claim)
         except Conflict:
             return None
         try:
             return await self._store(work, id, claim=subject)
         except (Overloaded, InvalidInput):
             # Nothing is stored: the key is free again.
-            records.spawn(records.jetstream.remove(records.subjects.state, sequence), "freeing a key")
+            records.spawn(self._freed(subject, claim), "freeing a key")
             raise
+
+    async def _freed(self, subject: str, claim: bytes) -> None:
+        stored = await self._claim(subject)
+        if stored is not None and stored.data == claim:
+            await self._records.jetstream.remove(self._records.subjects.state, stored.sequence)
 
     async def _store(self, work: Work, id: str, *, claim: str = "") -> Job:  # noqa: A002
         """Write what is to be done, once.
@@ -142,12 +157,7 @@ class Submissions:
     async def _write(self, id: str, work: Work, message: StoredWork) -> None:  # noqa: A002
         records = self._records
         try:
-            await records.jetstream.write(
-                records.subjects.work,
-                records.subjects.work_of(work.lane, id),
-                message.SerializeToString(),
-                expected=0,
-            )
+            await self._work.write(records.subjects.work_of(work.lane, id), message.SerializeToString())
         except Conflict:
             pass  # stored by whoever has the same claim
         except Overloaded as error:

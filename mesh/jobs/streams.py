@@ -59,6 +59,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mesh.errors import SetupError, Unavailable
+from mesh.jobs.group_commit import ATOMIC_VERSION
 from mesh.jobs.jetstream import ApiError, JetStream
 from mesh.jobs.records import Lane
 from mesh.jobs.store_settings import StoreSettings
@@ -108,7 +109,8 @@ async def ensure_streams(jetstream: JetStream, settings: StoreSettings, subjects
         SetupError: They are there and cannot be that, or the server cannot have them.
         Unavailable: It does not answer in time.
     """
-    for config in _streams(settings, subjects):
+    atomic = jetstream.connection.version >= ATOMIC_VERSION
+    for config in _streams(settings, subjects, atomic):
         await _ensure_stream(jetstream, config)
     await ensure_events(jetstream, subjects)
     for stream, config in _consumers(settings, subjects):
@@ -165,8 +167,9 @@ async def _ensure_stream(jetstream: JetStream, config: Mapping[str, Any]) -> Non
         ) from None
 
 
-def _streams(settings: StoreSettings, subjects: Subjects) -> list[dict[str, Any]]:
+def _streams(settings: StoreSettings, subjects: Subjects, atomic: bool) -> list[dict[str, Any]]:
     kept: dict[str, Any] = {"storage": "file", "num_replicas": settings.replicas, "allow_direct": True}
+    batches: dict[str, Any] = {"allow_atomic": True} if atomic else {}
     one: dict[str, Any] = kept | {"retention": "limits", "discard": "old", "max_msgs_per_subject": 1}
     root = subjects.root
     work: dict[str, Any] = kept | {
@@ -182,6 +185,7 @@ def _streams(settings: StoreSettings, subjects: Subjects) -> list[dict[str, Any]
             "max_msgs": settings.max_queued,
             "max_bytes": settings.max_queued_bytes,
             **work,
+            **batches,
         },
         {
             "name": subjects.state,
@@ -189,6 +193,7 @@ def _streams(settings: StoreSettings, subjects: Subjects) -> list[dict[str, Any]
             "allow_msg_ttl": True,
             "republish": {"src": f"{root}.state.>", "dest": f"{root}.changed.>"},
             **one,
+            **batches,
         },
         {
             "name": subjects.dead,
