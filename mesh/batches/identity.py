@@ -2,8 +2,8 @@
 
 | format | digest of a file |
 |---|---|
-| parquet | BLAKE3 of its footer: where each column chunk lies, its size and its statistics |
 | csv, jsonl | BLAKE3 of all of it: it is read once anyway, to find where its records begin |
+| parquet | BLAKE3 of its footer and its modification time: a value may change and leave the footer as it was |
 | npy | BLAKE3 of its header and its modification time |
 | files | BLAKE3 of each file's path, size and modification time, all of them together |
 
@@ -57,7 +57,7 @@ class FileIdentity:
             return f"{self.name} had {self.rows} rows and has {now.rows}"
         if (now.size, now.digest) != (self.size, self.digest):
             sizes = f" ({self.size} bytes, now {now.size})" if now.size != self.size else ""
-            return f"{self.name} was changed{sizes}"
+            return f"{self.name} was changed, or written again{sizes}"
         return ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Self
@@ -20,7 +20,7 @@ from mesh.batches.identity import FileIdentity, InputIdentity, stat_of
 from mesh.errors import InvalidInput, RequestError, SetupError
 from mesh.tensors import Array
 
-__all__ = ["Input", "Marks", "Reading", "RowsRead", "name_below", "reason", "system_fault", "unread"]
+__all__ = ["Input", "Marks", "Reading", "RowsRead", "name_below", "reason", "regrouped", "system_fault", "unread"]
 
 Marks = Array
 """INT64[marks, 3]: where reading can start: file, row of the file, byte. In order; the last of each file is its end."""
@@ -59,10 +59,40 @@ class RowsRead:
         yield from self.part(0, half).cut(most_rows, most_bytes)
         yield from self.part(half, count).cut(most_rows, most_bytes)
 
+    def joined(self, other: Self) -> Self:
+        """The same with those that follow."""
+        count = self.table.num_rows
+        failed = self.failed | {count + place: error for place, error in other.failed.items()}
+        return type(self)(self.start, pa.concat_batches([self.table, other.table]), failed)
+
     def part(self, first: int, last: int) -> Self:
         """The rows at positions `first` to `last`."""
         failed = {place - first: error for place, error in self.failed.items() if first <= place < last}
         return type(self)(self.start + first, self.table.slice(first, last - first), failed)
+
+
+def regrouped(reads: Iterable[RowsRead], most_rows: int, most_bytes: int) -> Generator[RowsRead]:
+    """The same rows, as many at once as two bounds allow, however few of them a file has together.
+
+    So the rows that share a request are the same at every attempt, but where their bytes decide.
+    """
+    held: RowsRead | None = None
+    for read in reads:
+        for piece in read.cut(most_rows, most_bytes):
+            if held is None:
+                held = piece
+                continue
+            room = min(most_rows - held.table.num_rows, piece.table.num_rows)
+            if room and held.table.nbytes + piece.table.nbytes <= most_bytes:
+                held = held.joined(piece.part(0, room))
+                rest = piece.part(room, piece.table.num_rows)
+                if not rest.table.num_rows:
+                    continue
+                piece = rest
+            yield held
+            held = piece
+    if held is not None:
+        yield held
 
 
 class Input(abc.ABC):

@@ -211,7 +211,8 @@ def _identified(path: str, name: str, rows: int) -> FileIdentity:
             raise ValueError("its footer is not there, or encrypted")
         file.seek(size - 8 - length)
         footer = file.read(length)
-    return FileIdentity(name=name, size=size, mtime_ns=mtime_ns, rows=rows, digest=hashed(footer))
+    digest = hashed(footer, mtime_ns.to_bytes(16, "little", signed=True))
+    return FileIdentity(name=name, size=size, mtime_ns=mtime_ns, rows=rows, digest=digest)
 
 
 def _check_alike(path: str, schema: Schema, first_path: str, first: Schema) -> None:

@@ -179,6 +179,9 @@ def plan_batch(graph: Graph, batch: GraphBatch, source: Input) -> BatchPlan:
     feeds = feeds_of(graph.inputs, batch.columns, source)
     shard_rows = _shard_rows(batch.shard_rows, source)
     request_rows, in_flight = _requests(batch.request_rows, graph, source.format, shard_rows)
+    if not batch.shard_rows:
+        # Whole requests: what was decoded is then handed over as it is.
+        shard_rows = -(-shard_rows // request_rows) * request_rows
     return BatchPlan(
         graph=graph.name,
         graph_digest=graph.digest,

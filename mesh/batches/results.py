@@ -20,7 +20,8 @@ class TooManyErrors(MeshError):
 
     def __init__(self, row: int, error: RequestError, most: int) -> None:
         more = f"more than {most} rows failed" if most else "the batch stops at the first row that fails"
-        super().__init__(f"{more}; row {row}: {error}")
+        where = f"node {error.node}: " if error.node else ""
+        super().__init__(f"{more}; row {row}: {where}{error.text}")
         self.row = row
         self.error = error
 

@@ -16,7 +16,7 @@ from mesh.batches.asking import Answers, Asking, Patience
 from mesh.batches.columns import feeds_of_plan
 from mesh.batches.convert import Conversion, Converted
 from mesh.batches.folder import OutputFolder
-from mesh.batches.inputs import Input, Reading, RowsRead, reason
+from mesh.batches.inputs import Input, Reading, RowsRead, reason, regrouped
 from mesh.batches.parts import Commit, PartWriter
 from mesh.batches.plan import BatchPlan, Shard
 from mesh.batches.results import write_rows
@@ -148,9 +148,8 @@ class BatchRunner:
             most_rows=plan.request_rows,
             most_bytes=plan.request_bytes,
         )
-        for read in self._source.read(reading):
-            for piece in read.cut(plan.request_rows, plan.request_bytes):
-                yield piece, self._convert(piece)
+        for piece in regrouped(self._source.read(reading), plan.request_rows, plan.request_bytes):
+            yield piece, self._convert(piece)
 
     async def _answers(self, converted: Converted) -> Answers:
         answers = Answers(failed=dict(converted.failed))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mesh.batches import BatchRunner, OutputFolder, Patience, Started, Summary, finish_batch, start_batch
+from mesh.batches.arrow import pa
+from mesh.batches.arrow import parquet as pq
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, RequestError
 from mesh.signature import Signature, TensorSpec
@@ -73,7 +73,7 @@ class Sums:
         return Tensors({"total": x.sum(axis=1), "twice": x * 2})
 
 
-def numbers(rows: int, bad: Mapping[int, float] | None = None) -> pa.Table:
+def numbers(rows: int, bad: Mapping[int, float] | None = None) -> Any:
     """`x`, three numbers a row, and `id`, a text; by row, what the first of the numbers is instead."""
     x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
     for row, value in (bad or {}).items():
@@ -81,12 +81,12 @@ def numbers(rows: int, bad: Mapping[int, float] | None = None) -> pa.Table:
     return pa.table({"id": [f"row {row}" for row in range(rows)], "x": lists(x)})
 
 
-def lists(array: np.ndarray[Any, Any]) -> pa.Array:
+def lists(array: np.ndarray[Any, Any]) -> Any:
     """FP32[rows, n] as a column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
 
 
-def parquet_file(path: Path, table: pa.Table, *, group: int = 64) -> Path:
+def parquet_file(path: Path, table: Any, *, group: int = 64) -> Path:
     """A file, in row groups of so many rows."""
     pq.write_table(table, path, row_group_size=group)
     return path
@@ -94,7 +94,8 @@ def parquet_file(path: Path, table: pa.Table, *, group: int = 64) -> Path:
 
 def batch_of(source: Path, output: Path, **settings: Any) -> GraphBatch:
     """A batch, small enough that it has several shards and requests."""
-    return GraphBatch(**{"input": str(source), "output": str(output), "shard_rows": 50, "request_rows": 16} | settings)
+    told: dict[str, Any] = {"input": str(source), "output": str(output), "shard_rows": 50, "request_rows": 16}
+    return GraphBatch(**told | settings)
 
 
 def runner(started: Started, handler: Any, inputs: Mapping[str, TensorSpec]) -> BatchRunner:
@@ -112,7 +113,7 @@ async def run_batch(graph: Graph, batch: GraphBatch, handler: Any, *, resume: bo
     return finish_batch(started.folder, started.plan, started.source.schema, began=0.0, ended=1.0)
 
 
-def results(output: Path) -> pa.Table:
+def results(output: Path) -> Any:
     """The rows of all parts."""
     return pq.read_table(OutputFolder(output).parts)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mesh.batches import open_input
+from mesh.batches.arrow import pa
 from mesh.batches.columns import feeds_of, kept_columns
 from mesh.errors import SetupError
 from mesh.signature import Signature
@@ -28,7 +28,7 @@ TABLE = pa.table(
 )
 
 
-def fed(tmp_path: Path, takes: str, mapping: dict[str, str] | None = None, table: pa.Table = TABLE) -> dict[str, Any]:
+def fed(tmp_path: Path, takes: str, mapping: dict[str, str] | None = None, table: Any = TABLE) -> dict[str, Any]:
     source = open_input(parquet_file(tmp_path / "a.parquet", table))
     signature = Signature.parse(f"{takes} -> y: FP32[rows]")
     return {feed.tensor: feed.columns for feed in feeds_of(signature.inputs, mapping or {}, source)}

@@ -5,11 +5,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.batches.arrow import pa
 from mesh.batches.columns import Feed
 from mesh.batches.convert import Conversion, Converted
 from mesh.batches.inputs import RowsRead

@@ -5,12 +5,12 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.batches.arrow import pa
+from mesh.batches.arrow import parquet as pq
 from mesh.batches.encode import encoded, output_fields
 from mesh.errors import NodeFailed
 from mesh.signature import TensorSpec
@@ -19,7 +19,7 @@ from mesh.tensors import DATATYPES, Array, Tensors
 ROWS = 3
 
 
-def written(spec: TensorSpec, array: Array) -> pa.Table:
+def written(spec: TensorSpec, array: Array) -> Any:
     """What is read of a file that a tensor was written to."""
     columns = encoded({"y": spec}, Tensors({"y": array}))
     schema = pa.schema(output_fields({"y": spec}))

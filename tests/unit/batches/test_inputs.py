@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.batches import Input, open_input
+from mesh.batches.arrow import pa
+from mesh.batches.arrow import parquet as pq
 from mesh.batches.inputs import Reading
 from mesh.batches.opening import reopen_input
 
