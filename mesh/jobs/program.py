@@ -30,8 +30,8 @@ __all__ = ["serve", "services_of", "worker_on_jobs"]
 log = logging.getLogger("mesh.jobs")
 
 Announce = Callable[[list[str]], object]
-_STORE_FIRST_S = 2.0
-"""How long a gateway that could serve the graph waits for the store before it says so."""
+_STORE_FIRST_S = 1.0
+"""How long a gateway waits for the store before it serves the graph without."""
 
 
 async def serve(launch: Launch, stop: asyncio.Event, announce: Announce) -> None:
@@ -54,9 +54,9 @@ async def _answer(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce
     store = JobStore(store_settings(launch.plan.graph))
     async with Reaching(store) as reaching:
         reaching.begin_later()
+        # Before it listens: whoever it answers then can submit, if there is a store at all.
+        await _first(reaching.tried, stop, within_s=_STORE_FIRST_S)
         async with worker_of(launch, services_of(launch.plan.graph, jobs, store)) as worker:
-            # Whoever is told that the mesh is ready can submit, if there is a store at all; for the graph nobody waits.
-            await _first(reaching.tried, stop, within_s=_STORE_FIRST_S)
             announce(publish(launch, worker))
             await stop.wait()
 
