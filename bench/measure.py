@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["Paired", "machine", "paired", "paired_async"]
+__all__ = ["Paired", "machine", "paired", "paired_async", "summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class Paired:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def _summary(ours: list[float], other: list[float]) -> Paired:
+def summary(ours: list[float], other: list[float]) -> Paired:
+    """Of seconds a unit of work, round by round."""
     ratios = [mine / theirs for mine, theirs in zip(ours, other, strict=True)]
     return Paired(
         ours_us=statistics.median(ours) * 1e6,
@@ -53,7 +54,7 @@ def paired(ours: Callable[[], object], other: Callable[[], object], *, calls: in
             for _ in range(calls):
                 work()
             kept.append((time.perf_counter() - started) / calls)
-    return _summary(times[0][1:], times[1][1:])
+    return summary(times[0][1:], times[1][1:])
 
 
 async def paired_async(
@@ -66,7 +67,7 @@ async def paired_async(
             started = time.perf_counter()
             units = await work()
             kept.append((time.perf_counter() - started) / units)
-    return _summary(times[0][1:], times[1][1:])
+    return summary(times[0][1:], times[1][1:])
 
 
 def machine() -> dict[str, Any]:

@@ -151,6 +151,21 @@ def _caches(told: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _batches(told: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{told['rows']:,} rows",
+            f"{told['rows_per_s']:,}",
+            f"{1e6 / told['other_us']:,.0f}",
+            _spread(told),
+            f"**{told['share_of_bare']:.2f}**",
+            f"{told['resident_mib']}",
+        )
+    ]
+    head = ("file", "batch, rows a second", "bare loop, rows a second", "time, of bare", "speed, of bare", "memory MiB")
+    return _table(head, rows)
+
+
 TABLES = {
     "fused_chain": _fused_chain,
     "flow": _flow,
@@ -158,6 +173,7 @@ TABLES = {
     "remote_hop": _remote_hop,
     "wire": _wire,
     "caches": _caches,
+    "batches": _batches,
     "compiling": _compiling,
 }
 """Topic -> what makes its table."""
