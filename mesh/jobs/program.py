@@ -20,10 +20,10 @@ from mesh.jobs.store import JobStore
 from mesh.jobs.submission import Submissions
 from mesh.jobs.work import JobWorker, WorkBounds
 from mesh.runtime.launch import JOBS, Launch, publish, worker_of
-from mesh.runtime.worker import Worker, limits_of
+from mesh.runtime.worker import limits_of
 from mesh.topology.graph import Graph
 from mesh.topology.graph_jobs import GraphJobs
-from mesh.transports import Service
+from mesh.transports import GraphHandler, Service
 
 __all__ = ["serve", "services_of", "worker_on_jobs"]
 
@@ -66,7 +66,8 @@ async def _work(launch: Launch, jobs: GraphJobs, stop: asyncio.Event, announce: 
     graph = launch.plan.graph
     store = JobStore(store_settings(graph))
     async with worker_of(launch) as worker, Reaching(store) as reaching:
-        working = worker_on_jobs(graph, jobs, store, worker, name=launch.called, grace_s=launch.grace_s)
+        assert worker.counted is not None, "only the gateway's share has the whole graph"
+        working = worker_on_jobs(graph, jobs, store, worker.counted, name=launch.called, grace_s=launch.grace_s)
         await reaching.begin()
         announce(publish(launch, worker))
         await _first(reaching.reached, stop, within_s=None)
@@ -100,25 +101,24 @@ def services_of(graph: Graph, jobs: GraphJobs, store: JobStore) -> list[Service]
 
 
 def worker_on_jobs(
-    graph: Graph, jobs: GraphJobs, store: JobStore, worker: Worker, *, name: str, grace_s: float
+    graph: Graph, jobs: GraphJobs, store: JobStore, handler: GraphHandler, *, name: str, grace_s: float
 ) -> JobWorker:
     """Who works on jobs with what a worker of the gateway's share has loaded.
 
     Args:
-        graph: Of the worker.
+        graph: What they are for.
         jobs: What it says of them.
         store: Where they are; to be entered before it serves.
-        worker: Entered.
+        handler: The whole graph.
         name: As jobs tell of their attempts.
         grace_s: How long what is under way may take to finish, once it is told to stop.
 
     Raises:
         SetupError: Something that it needs is not installed, or not right.
     """
-    assert worker.counted is not None, "only the gateway's share has the whole graph"
     return JobWorker(
         store,
-        GraphRun(graph, worker.counted),
+        GraphRun(graph, handler),
         name=name,
         bounds=WorkBounds(concurrency=jobs.concurrency, grace_s=grace_s),
         policy=work_policy(jobs),

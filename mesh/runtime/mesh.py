@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -10,7 +11,7 @@ from mesh.runtime.executor import Executor
 from mesh.runtime.worker import Transports, Worker, describe, limits_of
 from mesh.tensors import Tensors
 from mesh.topology.placement import Plan
-from mesh.transports import InprocTransport, Transport
+from mesh.transports import GraphHandler, InprocTransport, Service, Transport
 from mesh.transports.contract import GRAPH, Description
 
 __all__ = ["LocalMesh"]
@@ -24,12 +25,21 @@ class LocalMesh:
         transport: What the workers are linked by; in-process by reference unless said otherwise.
         address: Address of a worker, by its name and replica: `inproc://{worker}-{replica}` unless said otherwise. Its
             scheme has to be the transport's.
+        services: gRPC services that the gateway answers for beside the graph; not in-process.
     """
 
-    def __init__(self, plan: Plan, *, transport: Transport | None = None, address: str = "inproc://{}-{}") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        transport: Transport | None = None,
+        address: str = "inproc://{}-{}",
+        services: Sequence[Service] = (),
+    ) -> None:
         self._plan = plan
         self._transport = transport or InprocTransport()
         self._address = address
+        self._services = services
         self._lifetime = AsyncExitStack()
         self.gateway_address = ""
         """Where the gateway listens, once entered."""
@@ -49,12 +59,18 @@ class LocalMesh:
                 for replica in range(worker.replicas):
                     address = self._address.format(worker.name, replica)
                     made = Worker(
-                        self._plan, worker.name, listen=[address], dial=dial, transports=transports, grace_s=1.0
+                        self._plan,
+                        worker.name,
+                        listen=[address],
+                        dial=dial,
+                        transports=transports,
+                        services=self._services if worker is self._plan.gateway else (),
+                        grace_s=1.0,
                     )
                     await self._lifetime.enter_async_context(made)
                     dial[worker.name].append(made.listeners[0].address)
-                    if made.root is not None:
-                        self._root = made.root
+                    if made.root is not None and made.counted is not None:
+                        self._root, self._counted = made.root, made.counted
                         self.gateway_address = made.listeners[0].address
             link = await self._transport.dial(self.gateway_address, limits_of(self._plan.graph))
             self._lifetime.push_async_callback(link.close)
@@ -77,6 +93,11 @@ class LocalMesh:
     def root(self) -> Executor:
         """The whole graph, called without the gateway's own listener."""
         return self._root
+
+    @property
+    def counted(self) -> GraphHandler:
+        """The same, with each call counted."""
+        return self._counted
 
     async def __call__(self, request: Tensors, context: Context | None = None, /) -> Tensors:
         """Ask the gateway, through its listener as a caller from outside would.
