@@ -169,7 +169,7 @@ def test_values_that_are_read_together_are_each_what_they_are_alone(harms: list[
                 changed[place % len(changed)] ^= 1
                 values[number] = bytes(changed)
             case "c":
-                values[number] = values[number][: place % len(values[number])]
+                values[number] = values[number][: place % len(values[number]) or 1]
             case _:
                 values[number] = values[(number + 1) % 8]
     alone = [read_rows([key], [value]) for key, value in zip(keys, values, strict=True)]
