@@ -97,6 +97,20 @@ class MeshUp:
         """The newest process ids of a worker's replicas."""
         return {runs[-1][0] for name, runs in self._pidfds.items() if re.fullmatch(rf"{worker}(-\d+)?", name)}
 
+    @property
+    def names(self) -> list[str]:
+        """The processes that it has started so far."""
+        return list(self._pidfds)
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL to the newest run of a process; whether it was still there. Hits no other, whatever became of its id."""
+        if name in self._pidfds:
+            with suppress(ProcessLookupError):
+                pidfd = self._pidfds[name][-1][1]
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return True
+        return False
+
     def all_gone(self) -> bool:
         """Wait until no process that it ever started is left; false when one still is after the deadline."""
         return all(_ended(pidfd) for runs in self._pidfds.values() for _, pidfd in runs)
