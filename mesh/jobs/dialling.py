@@ -87,13 +87,17 @@ async def dial(
         failed[:] = [error]
         log.debug("store at %s: %s %.*s", address, type(error).__name__, MAX_TEXT, error)
 
+    async def disconnected() -> None:
+        _forget_unsent(client)
+        await lost()
+
     options = _options(settings)
     try:
         async with asyncio.timeout(timeout_s):
             await client.connect(
                 list(settings.servers),
                 error_cb=errored,
-                disconnected_cb=lost,
+                disconnected_cb=disconnected,
                 reconnected_cb=back,
                 closed_cb=closed,
                 **options,
@@ -106,6 +110,16 @@ async def dial(
     except BaseException:
         await hang_up(client)
         raise
+
+
+def _forget_unsent(client: Any) -> None:
+    """Drop what was not written when the connection was lost.
+
+    nats-py 2.16 would write it to the next one. A request for work would so be answered to whoever asked for it in
+    vain, and the work be nobody's for a whole lease. What is listened to is not lost: it is asked for anew.
+    """
+    client._pending.clear()
+    client._pending_data_size = 0
 
 
 def _refused(address: str, error: BaseException) -> Unavailable | SetupError:
