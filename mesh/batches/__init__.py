@@ -14,7 +14,7 @@ from mesh.batches.parts import Commit, read_commit
 from mesh.batches.plan import BatchPlan, Shard, plan_batch
 from mesh.batches.results import TooManyErrors
 from mesh.batches.running import BatchRunner
-from mesh.batches.starting import Started, join_batch, start_batch
+from mesh.batches.starting import Started, check_batch, join_batch, start_batch
 
 __all__ = [
     "BatchPlan",
@@ -27,6 +27,7 @@ __all__ = [
     "Started",
     "Summary",
     "TooManyErrors",
+    "check_batch",
     "commits_of",
     "finish_batch",
     "join_batch",

@@ -14,6 +14,7 @@ from mesh.batches.inputs import Input, Marks
 from mesh.batches.jsonl_input import JsonlInput
 from mesh.batches.npy_input import NpyInput
 from mesh.batches.parquet_input import ParquetInput
+from mesh.batches.text_input import TextInput
 from mesh.errors import SetupError
 
 __all__ = ["check_within", "open_input", "reopen_input"]
@@ -23,13 +24,16 @@ _INPUTS: dict[str, type[ParquetInput | CsvInput | JsonlInput | NpyInput | FilesI
 }
 
 
-def open_input(path: Path, input_format: str = "", *, within: Sequence[Path] | None = None) -> Input:
+def open_input(
+    path: Path, input_format: str = "", *, within: Sequence[Path] | None = None, glance: bool = False
+) -> Input:
     """Find an input's files, and look at each.
 
     Args:
         path: A file or a folder.
         input_format: `parquet`, `csv`, `jsonl`, `npy` or `files`; told by names where empty.
         within: Folders that every file has to lie in, links followed; anywhere where None.
+        glance: Look at no more than the beginning of a text file: its columns are found then, but not all of its rows.
 
     Raises:
         SetupError: What is wrong with it, by name.
@@ -41,7 +45,8 @@ def open_input(path: Path, input_format: str = "", *, within: Sequence[Path] | N
     paths = files_below(path, found)
     if within is not None:
         check_within(paths, within, "input", "read")
-    return _INPUTS[found].open(path, paths)
+    kind = _INPUTS[found]
+    return kind.open(path, paths, glance=glance) if issubclass(kind, TextInput) else kind.open(path, paths)
 
 
 def reopen_input(path: Path, identity: InputIdentity, marks: Marks | None) -> Input:

@@ -15,7 +15,7 @@ from mesh.errors import SetupError
 from mesh.topology.graph import Graph
 from mesh.topology.graph_jobs import GraphBatch
 
-__all__ = ["Started", "join_batch", "start_batch"]
+__all__ = ["Started", "check_batch", "join_batch", "start_batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,7 @@ def start_batch(
     Raises:
         SetupError: What is wrong. Where it is to go on: that it is not the same batch, and what is different.
     """
-    if outputs_within is not None:
-        check_within([batch.output], outputs_within, "output", "write to")
-    folder = OutputFolder(Path(batch.output).absolute())
-    if inputs_within is not None:
-        check_within([batch.input], inputs_within, "input", "read")
-    folder.check(Path(batch.input), resume=resume)
+    folder = _folder(batch, resume, inputs_within, outputs_within)
     before, done = (folder.plan(), False) if resume else (None, False)
     if resume and (manifest := folder.manifest()) is not None:
         before, done = _planned(folder, manifest), True
@@ -75,6 +70,40 @@ def start_batch(
         source.close()
         raise
     return Started(folder, before or plan, source, done)
+
+
+def check_batch(
+    graph: Graph,
+    batch: GraphBatch,
+    *,
+    resume: bool = False,
+    inputs_within: Sequence[Path] | None = None,
+    outputs_within: Sequence[Path] | None = None,
+) -> None:
+    """Look at a batch as `start_batch` does, write nothing, and of text files read only the beginning.
+
+    Raises:
+        SetupError: What is wrong, as far as that shows.
+    """
+    _folder(batch, resume, inputs_within, outputs_within)
+    source = open_input(Path(batch.input), batch.input_format, within=inputs_within, glance=True)
+    try:
+        plan_batch(graph, batch, source)
+    finally:
+        source.close()
+
+
+def _folder(
+    batch: GraphBatch, resume: bool, inputs_within: Sequence[Path] | None, outputs_within: Sequence[Path] | None
+) -> OutputFolder:
+    # Before anything is said of what is there.
+    if outputs_within is not None:
+        check_within([batch.output], outputs_within, "output", "write to")
+    if inputs_within is not None:
+        check_within([batch.input], inputs_within, "input", "read")
+    folder = OutputFolder(Path(batch.output).absolute())
+    folder.check(Path(batch.input), resume=resume)
+    return folder
 
 
 def _check_same(folder: OutputFolder, before: BatchPlan, plan: BatchPlan) -> None:

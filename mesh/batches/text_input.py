@@ -14,7 +14,7 @@ import numpy as np
 from mesh.batches.arrow import Batch, Schema
 from mesh.batches.identity import FileIdentity, stat_of
 from mesh.batches.inputs import Input, Marks, Reading, RowsRead, name_below, reason
-from mesh.batches.records import Records, scan
+from mesh.batches.records import MARK_BYTES, Records, scan
 from mesh.errors import RequestError, SetupError
 
 __all__ = ["TextInput", "called", "marks_of", "skip_bom"]
@@ -44,8 +44,8 @@ class TextInput(Input):
         self._bytes = [marks[first:last, 2] for first, last in pairwise(firsts)]
 
     @classmethod
-    def open(cls, root: Path, paths: Sequence[str]) -> Self:
-        """Read all files once, to find their records.
+    def open(cls, root: Path, paths: Sequence[str], *, glance: bool = False) -> Self:
+        """Read all files once, to find their records; of each only the beginning for a glance.
 
         Raises:
             SetupError: One cannot be read, is no text, or has another header than the first.
@@ -54,7 +54,7 @@ class TextInput(Input):
         marks: list[Marks] = []
         for index, path in enumerate(paths):
             try:
-                found, size, mtime_ns = cls.records(path)
+                found, size, mtime_ns = cls.records(path, MARK_BYTES if glance else None)
             except OSError as error:
                 raise SetupError(f"input {path}: {reason(error)}") from None
             except SetupError as error:
@@ -66,7 +66,7 @@ class TextInput(Input):
         return cls(paths, files, cls.look(paths, every), every)
 
     @classmethod
-    def records(cls, path: str) -> tuple[Records, int, int]:
+    def records(cls, path: str, most_bytes: int | None = None) -> tuple[Records, int, int]:
         """The records of one file, its size and its modification time. Raises OSError, SetupError."""
         size, mtime_ns = stat_of(path)
         with open(path, "rb") as file:
@@ -75,7 +75,7 @@ class TextInput(Input):
             file.seek(0)
             first = cls.begin(file)
             file.seek(0)
-            return scan(file, first=first, quoted=cls.quoted), size, mtime_ns
+            return scan(file, first=first, quoted=cls.quoted, most_bytes=most_bytes), size, mtime_ns
 
     @classmethod
     @abc.abstractmethod

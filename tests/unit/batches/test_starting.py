@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesh.batches import BatchPlan, OutputFolder, join_batch, open_input, plan_batch, start_batch
+from mesh.batches import BatchPlan, OutputFolder, check_batch, join_batch, open_input, plan_batch, start_batch
 from mesh.batches.plan import MOST_SHARDS
 from mesh.errors import SetupError
 from mesh.topology.graph import LayerSettings
@@ -237,3 +237,18 @@ def test_an_output_that_is_called_like_the_number_of_the_row_is_refused(source: 
 def test_an_output_that_does_not_exist_is_told_with_the_nearest(source: Path) -> None:
     with pytest.raises(SetupError, match=r"the graph has no output 'totel' \(did you mean 'total'\?\)"):
         planned(source, outputs=("totel",))
+
+
+@pytest.mark.parametrize(("name", "line"), [("in.csv", "1,2,3\n"), ("in.jsonl", '{"x": [1, 2, 3]}\n')])
+def test_a_look_at_a_batch_writes_nothing_and_reads_only_the_beginning_of_text(
+    tmp_path: Path, output: Path, name: str, line: str
+) -> None:
+    head = "a,b,c\n" if name == "in.csv" else ""
+    (tmp_path / name).write_text(head + line * 1_000_000 + '"')
+    batch = batch_of(tmp_path / name, output, columns={"x": "a,b,c"} if head else {})
+    check_batch(GRAPH, batch)
+    with pytest.raises(SetupError, match="no output 'totel'"):
+        check_batch(GRAPH, replace(batch, outputs=("totel",)))
+    with pytest.raises(SetupError, match="batches may read"):
+        check_batch(GRAPH, batch, inputs_within=[])
+    assert not output.exists()
