@@ -133,6 +133,8 @@ def _tidied(schema: Any) -> Any:
         case [{"type": str(kind), **inside}, {"type": "null"}]:
             # One form tells an editor more than a choice of two.
             del made["anyOf"]
+            if "enum" in inside:
+                inside["enum"] = [*inside["enum"], None]
             made |= {**inside, "type": [kind, "null"]}
         case _:
             pass

@@ -31,6 +31,7 @@ LONGEST_S = 366 * 86_400
 """Most that anything is kept: a year, in seconds."""
 BACKOFF_LONGEST_S = 86_400
 MAX_SCHEDULES = 256
+_REPLICAS = (1, 3, 5)
 
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 _SERVER_PATTERN = rf"^(nats|tls)://({_HOST})(:\d{{1,5}})?$"
@@ -104,6 +105,12 @@ def _parameter(value: str | bool | int | float) -> str | bool | int | float:
 
 
 Parameter = Annotated[str | bool | int | float, AfterValidator(_parameter)]
+
+
+def _replicas(value: int) -> int:
+    if value not in _REPLICAS:
+        raise ValueError(f"a message is kept 1, 3 or 5 times, and not {value}")
+    return value
 
 
 def _store_form(value: object) -> str | None:
@@ -184,7 +191,12 @@ class JobsFile(JobPart):
     ] = None
     tls: Annotated[TlsFile | None, Field(description="For servers elsewhere: files for TLS.")] = None
     replicas: Annotated[
-        Literal[1, 3, 5], Field(description="For servers elsewhere: how many of them keep each message.")
+        int,
+        AfterValidator(_replicas),
+        Field(
+            description="For servers elsewhere: how many of them keep each message.",
+            json_schema_extra={"enum": list(_REPLICAS)},
+        ),
     ] = 1
     folder: Annotated[
         FilePath | None, Field(description="The data folder, relative to this file; .mesh/NAME if left out.")

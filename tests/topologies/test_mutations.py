@@ -75,7 +75,49 @@ nodes:
     join: {{quorum: 1, required: [first], deadline: 1s, timeouts: {{second: 5ms}}}}
 outputs: {{label: answer.label, text: text.label}}
 """
-RICH = {"plain": PLAIN, "flowing": FLOWING}
+LATER = f"""\
+mesh: v1
+name: later
+inputs:
+  image: {{datatype: FP32, shape: [-1, 64]}}
+nodes:
+  first: {{uses: "{NODES}:Model", inputs: {{X: image}}}}
+outputs: {{label: first.label}}
+jobs:
+  store: ["nats://10.0.0.1:4222", "tls://nats.example.com"]
+  credentials: given.py
+  tls: {{ca: given.py, cert: given.py, key: given.py}}
+  replicas: 3
+  folder: data
+  payloads: s3://bucket/prefix
+  workers: 2
+  concurrency: 8
+  lease: 5s
+  backoff: {{first: 10ms, most: 1s}}
+  dead_letter: {{ttl: 7d, max_bytes: 64MiB}}
+  max_queued: 1000
+  callbacks: {{allow: ["localhost:80", "*.a.b", "[::1]:443", 10.0.0.1], key_file: given.py, attempts: 2, timeout: 1s}}
+  batches: {{inputs: [.], outputs: [out/deep]}}
+schedules:
+  nightly:
+    cron: "*/30 2 * * mon-fri"
+    timezone: Europe/Berlin
+    window: 4h
+    overlap: wait
+    catch_up: all
+    batch:
+      input: data/{{date}}.parquet
+      input_format: parquet
+      columns: {{image: pixels}}
+      output: "/srv/{{schedule}}/{{date}}-{{time}}"
+      keep: [id]
+      outputs: [label]
+      shard_rows: 1000
+      on_error: {{stop_after: 3}}
+      parameters: {{text: a, whole: 1, part: 1.5, truth: true}}
+  hourly: {{cron: "@hourly", batch: {{input: in, output: "out/{{date}}-{{time}}", on_error: stop}}}}
+"""
+RICH = {"plain": PLAIN, "flowing": FLOWING, "later": LATER}
 """Topologies without models, so that many of their mutants can be looked at."""
 SCHEMA = Draft202012Validator(json_schema(LAYERS))
 LEAKED = re.compile(r"0x[0-9a-f]{6}|Input should|pydantic|libyaml|Traceback|object at|<class|errors\.")

@@ -148,7 +148,11 @@ def test_a_plan_with_jobs_can_be_sent_to_another_process() -> None:
             ],
         ),
         ("jobs: {store: ['nats://a', 'nats://a']}", ["30:28: 'nats://a' comes twice"]),
-        ("jobs: {store: ['nats://a'], replicas: 2}", ["30:39: 'replicas' has to be 1, 3 or 5, not 2"]),
+        (
+            "jobs: {store: ['nats://a'], replicas: 2}",
+            ["30:39: 'replicas': a message is kept 1, 3 or 5 times, and not 2"],
+        ),
+        ("jobs: {store: ['nats://a'], replicas: true}", ["30:39: 'replicas' has to be a whole number, not true"]),
         ("jobs: {replicas: 3}", [f"30:8: 'replicas' {OURS}"]),
         ("jobs: {store: embedded, credentials: a}", [f"30:25: 'credentials' {OURS}"]),
         ("jobs: {tls: {}}", [f"30:8: 'tls' {OURS}"]),
