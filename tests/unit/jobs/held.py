@@ -50,7 +50,7 @@ class ScriptedLease(Lease):
     def publish(self, progress: Progress) -> None:
         self.told.append(progress)
 
-    def _ended(self, how: str, what: Any) -> bool:
+    def _end_with(self, how: str, what: Any) -> bool:
         if self.refusals:
             raise self.refusals.pop(0)
         assert self.end is None, "an attempt ends once"
@@ -60,16 +60,16 @@ class ScriptedLease(Lease):
     async def done(
         self, outputs: Tensors | None = None, report: CallReport | None = None, *, outcome: bytes = b""
     ) -> bool:
-        return self._ended("done", (outputs, report, outcome))
+        return self._end_with("done", (outputs, report, outcome))
 
     async def retry(self, error: RequestError, delay_s: float) -> bool:
-        return self._ended("retry", (error, delay_s))
+        return self._end_with("retry", (error, delay_s))
 
     async def fail(self, error: RequestError) -> bool:
-        return self._ended("fail", error)
+        return self._end_with("fail", error)
 
     async def release(self) -> bool:
-        return self._ended("release", None)
+        return self._end_with("release", None)
 
 
 class ScriptedDelivery(Delivery):
