@@ -83,10 +83,11 @@ def id_of(name: str) -> str | None:
     return None if matched is None else matched[1]
 
 
-def open_blobs(folder: str, address: str) -> BlobStore:
+def open_blobs(graph: str, folder: str, address: str) -> BlobStore:
     """Where the settings say.
 
     Args:
+        graph: Whose; two graphs in one place do not see each other's.
         folder: The data folder.
         address: `s3://bucket/prefix`; the data folder where empty.
 
@@ -96,7 +97,7 @@ def open_blobs(folder: str, address: str) -> BlobStore:
     if not address:
         if not folder:
             raise SetupError("a store of jobs needs a data folder, or a bucket for payloads")
-        return BlobFolder(Path(folder) / "payloads")
+        return BlobFolder(Path(folder) / "payloads" / graph)
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -105,7 +106,7 @@ def open_blobs(folder: str, address: str) -> BlobStore:
             raise
         raise SetupError("payloads in a bucket need obstore: pip install 'inference-mesh[s3]'") from error
     try:
-        return BucketBlobs(from_url(address))
+        return BucketBlobs(from_url(f"{address.rstrip('/')}/{graph}"))
     except (BaseError, ValueError) as error:
         raise SetupError(f"payloads at {address.partition('?')[0]}: {type(error).__name__}") from None
 

@@ -82,10 +82,13 @@ async def dial(
 
     address = shown(settings.servers)
     failed: list[BaseException] = []
+    connecting = True
 
     async def errored(error: Exception) -> None:
         failed[:] = [error]
         log.debug("store at %s: %s %.*s", address, type(error).__name__, MAX_TEXT, error)
+        if connecting and isinstance(refused := _refused(address, error), SetupError):
+            raise refused  # which ends `connect`: it would try until its time is over
 
     async def disconnected() -> None:
         _forget_unsent(client)
@@ -102,6 +105,7 @@ async def dial(
                 closed_cb=closed,
                 **options,
             )
+        connecting = False
     except ModuleNotFoundError as error:
         raise SetupError(f"credentials files need {error.name}: pip install {error.name}") from error
     except (TimeoutError, OSError, ValueError, errors.Error) as error:

@@ -55,7 +55,7 @@ class Ids:
     def make(self, lane: Lane, time: float) -> str:
         """An id that nobody has. `time` is in seconds since 1970-01-01 UTC."""
         # As many milliseconds as fit, whatever a clock says.
-        milliseconds = min(max(0, int(time * 1000)), (1 << 8 * _TIME_BYTES) - 1)
+        milliseconds = int(min(max(0.0, time * 1000), float((1 << 8 * _TIME_BYTES) - 1)))
         told = milliseconds.to_bytes(_TIME_BYTES, "big") + bytes((lane.value,)) + os.urandom(_RANDOM_BYTES)
         return b32hexencode(told + self._check(told)).decode().lower()
 

@@ -81,7 +81,8 @@ def _late(job: Job, now: float) -> bool:
 
 def _lost(job: Job) -> Job:
     """A job whose worker says nothing any more: that attempt counts, and nobody knows when it ended."""
-    return _with_last(job, lambda attempt: replace(attempt, error=Unavailable(_LOST, request_id=job.request_id)))
+    lost = _with_last(job, lambda attempt: replace(attempt, error=Unavailable(_LOST, request_id=job.request_id)))
+    return replace(lost, state=JobState.QUEUED)
 
 
 def over(job: Job, state: JobState, now: float, settings: StoreSettings, error: RequestError | None = None) -> Job:

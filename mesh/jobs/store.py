@@ -80,7 +80,7 @@ class JobStore:
         """
         settings = self.settings
         subjects = Subjects(settings.graph)
-        blobs = open_blobs(settings.folder, settings.payloads)
+        blobs = open_blobs(settings.graph, settings.folder, settings.payloads)
         connection = Connection(settings)
         await connection.open()
         try:

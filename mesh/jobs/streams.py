@@ -76,6 +76,7 @@ _EVENTS_BYTES = 64 << 20
 _LAYOUT = {"mesh.layout": "1"}
 """Kept with each stream, so that a later Mesh knows what it finds."""
 _OTHER_CONFIGURATION = 10058
+_NO_ROOM = (10023, 10028, 10047)
 _NO_JETSTREAM = (10039, 10076)
 
 
@@ -151,7 +152,9 @@ async def _ensure_stream(jetstream: JetStream, config: Mapping[str, Any]) -> Non
         return
     except ApiError as error:
         if error.code != _OTHER_CONFIGURATION:
-            raise SetupError(f"the store at {jetstream.connection.address}: stream {name}: {error}") from None
+            where = f"the store at {jetstream.connection.address}: stream {name}"
+            hint = f"; it sets {config.get('max_bytes', 0)} bytes aside" if error.code in _NO_ROOM else ""
+            raise SetupError(f"{where}: {error}{hint}") from None
     try:
         await jetstream.api(f"STREAM.UPDATE.{name}", config)
     except ApiError as error:

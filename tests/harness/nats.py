@@ -37,18 +37,20 @@ def free_port() -> int:
 
 class Nats:
     """A server that acknowledges what is on disk, keeps its port and its folder over restarts, and dies with this
-    process.
+    process: with the thread of it, to be exact, that started it. Start it in the main one.
 
     Args:
         folder: Where it keeps what it stores.
         settings: Further lines of its configuration. One key a line.
         port: Where it listens; one that is free where 0.
+        jetstream: Whether it stores anything.
     """
 
-    def __init__(self, folder: Path, *settings: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *settings: str, port: int = 0, jetstream: bool = True) -> None:
         self.folder = folder
         self._port = port
         self._settings = settings
+        self._jetstream = jetstream
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,14 +81,8 @@ class Nats:
 
     def _started(self) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [
-            f'listen: "127.0.0.1:{self._port}"',
-            "jetstream {",
-            f'store_dir: "{self.folder / "store"}"',
-            "sync_interval: always",
-            "}",
-            *self._settings,
-        ]
+        store = ["jetstream {", f'store_dir: "{self.folder / "store"}"', "sync_interval: always", "}"]
+        lines = [f'listen: "127.0.0.1:{self._port}"', *(store if self._jetstream else ()), *self._settings]
         configuration = self.folder / "nats.conf"
         configuration.write_text("\n".join(lines) + "\n")
         with (self.folder / "log").open("ab") as log:
@@ -172,5 +168,7 @@ def nats_server(*settings: str) -> Generator[Nats]:
 
 def settings_of(server: Nats, **changes: Any) -> StoreSettings:
     """A store on a server that no other call's settings share: each has a graph of its own, unless told which."""
-    given: dict[str, Any] = {"graph": f"graph-{next(_graphs)}", "folder": str(server.folder / "data"), **changes}
+    given: dict[str, Any] = {"graph": f"graph-{next(_graphs)}", "folder": str(server.folder / "data")}
+    # A server sets aside the bytes that its streams may take.
+    given |= {"max_queued_bytes": 64 << 20, "dead_max_bytes": 16 << 20, **changes}
     return StoreSettings(servers=(server.url,), **given)
