@@ -7,15 +7,15 @@ has to run for any of this: what the store has is what is told.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import aclosing, contextmanager
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
 
 import grpc
 
-from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
+from mesh.errors import InvalidInput, NotFound, RequestError, Unavailable
+from mesh.jobs.answering import RETRY_AFTER_S, Answering, Bound, Call, explained, serialize
 from mesh.jobs.messages import decode_state, encode_event, encode_job
 from mesh.jobs.records import RUNS, Job, Progress
 from mesh.jobs.store import JobStore
@@ -23,12 +23,7 @@ from mesh.jobs.submission import Submissions
 from mesh.transports.servicers import end_with
 from mesh.v1 import job_service_pb2
 
-__all__ = ["JobService", "answer_within_s"]
-
-log = logging.getLogger("mesh.jobs")
-
-Call = grpc.aio.ServicerContext[Any, Any]
-T = TypeVar("T")
+__all__ = ["JobService"]
 
 PAGE = 100
 """Jobs of a page whose size nobody said."""
@@ -46,10 +41,6 @@ WATCH_S = 3600.0
 """How long one call may watch; whoever wants to see more asks again, and is told where the job stands."""
 ANSWER_S = 30.0
 """How long the store may take for one call."""
-KEPT_BACK_S = 0.25
-"""What of a call's time is kept back for saying that the store did not answer."""
-RETRY_AFTER_S = 0.05
-"""The hint of a service that is full."""
 
 
 class JobService:
@@ -80,9 +71,8 @@ class JobService:
         self._store = store
         self._submissions = submissions
         self._wall = wall
-        self._calls = _Bound(max_calls, "calls about jobs are being answered")
-        self._watchers = _Bound(max_watchers, "jobs are being watched")
-        self._answer_s = answer_s
+        self._answering = Answering(Bound(max_calls, "calls about jobs are being answered"), answer_s)
+        self._watchers = Bound(max_watchers, "jobs are being watched")
         self._leaving = asyncio.Event()
 
     @property
@@ -99,23 +89,18 @@ class JobService:
         self._leaving.set()
 
     def _handlers(self) -> dict[str, Any]:
-        unary = {
+        methods = {
             "SubmitJob": (self._submit, job_service_pb2.SubmitJobRequest),
             "GetJob": (self._get, job_service_pb2.GetJobRequest),
             "ListJobs": (self._list, job_service_pb2.ListJobsRequest),
             "CancelJob": (self._cancel, job_service_pb2.CancelJobRequest),
             "ReplayJob": (self._replay, job_service_pb2.ReplayJobRequest),
         }
-        handlers: dict[str, Any] = {
-            method: grpc.unary_unary_rpc_method_handler(
-                self._unary(answer), request_deserializer=request.FromString, response_serializer=_serialize
-            )
-            for method, (answer, request) in unary.items()
-        }
+        handlers = self._answering.handlers(methods)
         handlers["WatchJob"] = grpc.unary_stream_rpc_method_handler(
             self._watch,
             request_deserializer=job_service_pb2.WatchJobRequest.FromString,
-            response_serializer=_serialize,
+            response_serializer=serialize,
         )
         return handlers
 
@@ -154,18 +139,6 @@ class JobService:
         job = _told(await self._store.get(_id(request.id), outputs=False))
         return job_service_pb2.ReplayJobResponse(job=encode_job(await self._store.replay(job.id)))
 
-    def _unary(self, method: Callable[[Any], Awaitable[T]]) -> Callable[[Any, Call], Awaitable[T | bytes]]:
-        async def answer(request: Any, call: Call) -> T | bytes:
-            try:
-                with self._calls.room():
-                    # The stubs say float, but a call without a deadline gives None.
-                    remaining_s = cast("float | None", call.time_remaining())
-                    return await _in_time(method(request), answer_within_s(remaining_s, self._answer_s))
-            except Exception as error:
-                return await end_with(_explained(error), "", call)
-
-        return answer
-
     # Watching.
 
     async def _watch(
@@ -177,7 +150,7 @@ class JobService:
                     async for event in events:
                         yield encode_event(_told(event) if isinstance(event, Job) else event)
         except Exception as error:
-            await end_with(_explained(error), "", call)
+            await end_with(explained(error), "", call)
 
     async def _followed(self, id: str) -> AsyncGenerator[Job | Progress]:  # noqa: A002
         """What the store tells of a job, until it is over or it is time to go.
@@ -223,30 +196,6 @@ class JobService:
             await asyncio.wait(tasks)
 
 
-class _Bound:
-    """So many at once, and no more."""
-
-    def __init__(self, most: int, what: str) -> None:
-        self._most = most
-        self._what = what
-        self.taken = 0
-
-    @contextmanager
-    def room(self) -> Generator[None]:
-        """Be one of them.
-
-        Raises:
-            Overloaded: There are as many as may be.
-        """
-        if self.taken >= self._most:
-            raise Overloaded(f"{self.taken} {self._what}, and no more", retry_after_s=RETRY_AFTER_S)
-        self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-
-
 def _id(text: str) -> str:
     if not text:
         raise InvalidInput("the job's id is missing")
@@ -264,37 +213,3 @@ def _told(job: Job) -> Job:
     if job.lane not in RUNS:
         raise NotFound(f"no job is called {job.id!r} here")
     return job
-
-
-def answer_within_s(remaining_s: float | None, most_s: float) -> float:
-    """How long the store may take, in seconds, so that the caller can still be told when it does not answer.
-
-    Args:
-        remaining_s: Until the call's deadline; None where it has none.
-        most_s: Most that it may take.
-    """
-    if remaining_s is None:
-        return most_s
-    return min(remaining_s - min(remaining_s / 5, KEPT_BACK_S), most_s)
-
-
-async def _in_time(work: Awaitable[T], within_s: float) -> T:
-    limit = asyncio.timeout(within_s)
-    try:
-        async with limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise Unavailable("the store of jobs did not answer in time") from None
-
-
-def _explained(error: Exception) -> RequestError:
-    if isinstance(error, RequestError):
-        return error
-    log.error("a call about jobs failed", exc_info=error)
-    return NodeFailed("the service of jobs failed; the gateway's log has the cause")
-
-
-def _serialize(message: Any) -> bytes:
-    return message.SerializeToString()

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError, Unavailable
+from mesh.jobs.answering import answer_within_s
 from mesh.jobs.client import JobClient
 from mesh.jobs.records import RUNS, Callback, JobState, Lane, Progress
-from mesh.jobs.service import JobService, answer_within_s
+from mesh.jobs.service import JobService
 from mesh.tensors import Tensors
 from mesh.transports import ENGINES
 from mesh.transports.status import error_of_call
