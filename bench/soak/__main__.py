@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="jobs, and what runs them is killed")
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--in-flight", type=int, default=400, help="jobs at once whose end was not seen yet")
+    parser.add_argument("--in-flight", type=int, default=200, help="jobs at once whose end was not seen yet")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "soak.json")
     asked = parser.parse_args()

@@ -21,7 +21,7 @@ T = TypeVar("T")
 PATIENCE_S = 180.0
 """How long anything may be unanswered before it counts as lost: far more than any restart takes."""
 CALL_S = 10.0
-_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.05, 1.0
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.05, 1.5
 _PAGE = 1000
 _CLIENTS = 2
 

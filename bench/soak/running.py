@@ -20,7 +20,7 @@ _TELL_S = 15.0
 
 
 async def soak(
-    jobs: int, kills: Mapping[str, int], *, seed: int, in_flight: int = 400, restart: bool = True
+    jobs: int, kills: Mapping[str, int], *, seed: int, in_flight: int = 200, restart: bool = True
 ) -> dict[str, Any]:
     """Run jobs and kill what runs them.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -26,7 +27,10 @@ def found(ledger: Ledger, kills: Sequence[tuple[str, float]], *, began: float, u
         unanswered: Calls that were repeated.
     """
     kinds = sorted({kind for kind, _ in kills})
-    by_kind = {kind: [at for one, at in kills if one == kind] for kind in kinds}
+    still = {
+        "submissions": stalls(ledger.acknowledged_at, [at for _, at in kills]),
+        "ends": stalls(ledger.over_at, [at for _, at in kills]),
+    }
     seconds = ledger.over_at[-1] - began if ledger.over_at else 0.0
     return {
         "jobs": ledger.jobs,
@@ -36,33 +40,40 @@ def found(ledger: Ledger, kills: Sequence[tuple[str, float]], *, began: float, u
         "told": ledger.told,
         "ids_with_two_ends": len(ledger.changed),
         "looks": ledger.looks,
-        "kills": {kind: len(times) for kind, times in by_kind.items()},
+        "kills": dict(sorted(Counter(kind for kind, _ in kills).items())),
         "attempts": {str(count): ledger.attempts[count] for count in sorted(ledger.attempts)},
         "unanswered": unanswered,
         "seconds": round(seconds, 1),
         "jobs_per_s": round(ledger.over / max(seconds, 1e-9), 1),
         "stood_still_s": {
             kind: {
-                "submissions": _spread(stalls(ledger.acknowledged_at, times)),
-                "ends": _spread(stalls(ledger.over_at, times)),
+                what: _spread([one for one, (killed, _) in zip(times, kills, strict=True) if killed == kind])
+                for what, times in still.items()
             }
-            for kind, times in by_kind.items()
+            for kind in kinds
         },
     }
 
 
 def stalls(events: Sequence[float], kills: Sequence[float]) -> list[float]:
-    """For each kill the longest time without an event that began before the kill was `_AFTER_S` ago.
+    """For each kill, how long nothing happened because of it: the longest wait for an event that it came into, or that
+    began up to `_AFTER_S` later and before the next kill. A kill that comes while things stand still already is put
+    down to the one before.
 
     Args:
         events: Times, in their order.
-        kills: Times.
+        kills: Times, in their order.
     """
-    longest: list[float] = []
-    for at in kills:
-        first, last = bisect_left(events, at), bisect_right(events, at + _AFTER_S)
-        times = [at, *events[first : last + 1]]
-        longest.append(max((b - a for a, b in pairwise(times)), default=0.0))
+    longest = [0.0] * len(kills)
+    for before, after in pairwise(events):
+        index = bisect_right(kills, before)
+        if index < len(kills) and kills[index] <= after:
+            began = kills[index]
+        elif index and before - kills[index - 1] <= _AFTER_S:
+            index, began = index - 1, before
+        else:
+            continue
+        longest[index] = max(longest[index], after - began)
     return longest
 
 
