@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable
 
 from mesh.errors import SetupError
-from mesh.jobs.attempt import GraphRun
+from mesh.jobs.batch_service import BatchService
 from mesh.jobs.reaching import Reaching
+from mesh.jobs.schedules import schedules_of
 from mesh.jobs.service import JobService
-from mesh.jobs.settings import callback_settings, store_settings, work_policy
+from mesh.jobs.settings import callback_settings, store_settings
 from mesh.jobs.store import JobStore
 from mesh.jobs.submission import Submissions
-from mesh.jobs.work import JobWorker, WorkBounds
+from mesh.jobs.working import Working, batch_desk
 from mesh.runtime.launch import JOBS, Launch, publish, worker_of
 from mesh.runtime.worker import limits_of
 from mesh.topology.graph import Graph
@@ -97,30 +98,12 @@ def services_of(graph: Graph, jobs: GraphJobs, store: JobStore) -> list[Service]
         SetupError: The file of keys for callbacks cannot be read, or is none.
     """
     submissions = Submissions(graph.name, graph.inputs, limits=limits_of(graph), callbacks=callback_settings(jobs))
-    return [JobService(store, submissions)]
+    batches = BatchService(batch_desk(graph, jobs, store), schedules_of(graph), store)
+    return [JobService(store, submissions), batches]
 
 
 def worker_on_jobs(
     graph: Graph, jobs: GraphJobs, store: JobStore, handler: GraphHandler, *, name: str, grace_s: float
-) -> JobWorker:
-    """Who works on jobs with what a worker of the gateway's share has loaded.
-
-    Args:
-        graph: What they are for.
-        jobs: What it says of them.
-        store: Where they are; to be entered before it serves.
-        handler: The whole graph.
-        name: As jobs tell of their attempts.
-        grace_s: How long what is under way may take to finish, once it is told to stop.
-
-    Raises:
-        SetupError: Something that it needs is not installed, or not right.
-    """
-    return JobWorker(
-        store,
-        GraphRun(graph, handler),
-        name=name,
-        bounds=WorkBounds(concurrency=jobs.concurrency, grace_s=grace_s),
-        policy=work_policy(jobs),
-        callbacks=callback_settings(jobs),
-    )
+) -> Working:
+    """Who works on jobs with what answers for the graph. As `Working`."""
+    return Working(graph, jobs, store, handler, name=name, grace_s=grace_s)

@@ -1,8 +1,8 @@
 """`JobWorker`: pulls jobs from the store and works on them, a bounded number at once.
 
-Jobs that people wait for come first: those of high priority, of normal, of low, then shards of batches. Whole batches
-have slots of their own, because whoever looks after one mostly waits for its shards, which would otherwise find no
-slot to run in.
+Jobs that people wait for come first: those of high priority, of normal, of low, then shards of batches. Shards have
+slots of their own: where a worker dies, what it had of a batch is done again, and that should be little. So have whole
+batches, because whoever looks after one mostly waits for its shards, which would otherwise find no slot to run in.
 
 What happens to a job whatever happens to its worker:
 
@@ -19,7 +19,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.context import SYSTEM_CLOCK, Clock
@@ -32,7 +32,7 @@ from mesh.jobs.carrying import CUT_OFF_S, Carrier, TaskRunner, WorkPolicy
 from mesh.jobs.pausing import ended, happens
 from mesh.jobs.records import RUNS, Lane
 from mesh.jobs.slots import Slots
-from mesh.jobs.store import JobStore
+from mesh.jobs.store import Delivery, JobStore
 from mesh.jobs.work_counts import WorkCounter, WorkCounts
 
 __all__ = ["JobWorker", "WorkBounds"]
@@ -52,7 +52,9 @@ class WorkBounds:
     """How much a worker does at once."""
 
     concurrency: int = 4
-    """Runs and shards."""
+    """Runs of the graph."""
+    shards: int = 1
+    """Parts of batches: what is done again of a batch, where a worker dies, is as many."""
     batches: int = 16
     """Whole batches that it looks after."""
     callbacks: int = 8
@@ -120,9 +122,9 @@ class JobWorker:
         if callbacks is not None:
             self._tell = Teller(callbacks, self._counter, clock=clock, wall=wall, chance=self._chance)
         self._changed = asyncio.Event()
-        self._lanes = (*RUNS, *((Lane.SHARD,) if Lane.SHARD in tasks else ()))
         self._attempts = Slots(self._bounds.concurrency, self._changed)
-        self._batches = Slots(self._bounds.batches, self._changed) if Lane.BATCH in tasks else None
+        counts = {Lane.SHARD: self._bounds.shards, Lane.BATCH: self._bounds.batches}
+        self._tasks = {lane: Slots(count, self._changed) for lane, count in counts.items() if lane in tasks}
         self._notices = Slots(self._bounds.callbacks, asyncio.Event())
 
     @property
@@ -174,25 +176,39 @@ class JobWorker:
     async def _pull(self, stop: asyncio.Event) -> None:
         """Take as many jobs as there is room for, once there is room for any."""
         self._changed.clear()
-        room, wait_s, lanes = self._attempts.free, self._bounds.poll_s, self._lanes
-        batches = self._batches.free if self._batches is not None else 0
-        if not room and not batches:
+        room, wait_s = self._attempts.free, self._bounds.poll_s
+        others = tuple(lane for lane, slots in self._tasks.items() if slots.free)
+        if not room and not others:
             await self._changed.wait()
             return
+        lanes = (*RUNS, *others)
         if not room:
             # Nothing waits at the store meanwhile: a slot that gets free is to be filled at once.
             if await happens(self._changed, self._clock, wait_s):
                 return
-            room, wait_s, lanes = batches, 0.0, (Lane.BATCH,)
-        elif batches:
-            room, lanes = min(room, batches), (*lanes, Lane.BATCH)
-        for delivery in await self._store.take(lanes, room, wait_s):
-            if stop.is_set():
+            room, wait_s, lanes = min(self._tasks[lane].free for lane in others), 0.0, others
+        for delivery in await self._taken(lanes, room, wait_s):
+            slots = self._tasks.get(delivery.lane, self._attempts)
+            if stop.is_set() or not slots.free:
+                # More of one lane than there are slots for: somebody else may have one.
                 await delivery.refuse()
-            elif delivery.lane is Lane.BATCH and self._batches is not None:
-                self._batches.start(self._carry(delivery))
             else:
-                self._attempts.start(self._carry(delivery))
+                slots.start(self._carry(delivery))
+
+    async def _taken(self, lanes: Sequence[Lane], room: int, wait_s: float) -> Sequence[Delivery]:
+        """What the store has; nothing, as soon as there is room for what was not asked for."""
+        if len(lanes) == len(RUNS) + len(self._tasks):
+            return await self._store.take(lanes, room, wait_s)
+        taking = asyncio.ensure_future(self._store.take(lanes, room, wait_s))
+        changing = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((taking, changing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changing.cancel()
+            # What it has by then, it gives back.
+            taking.cancel()
+            await asyncio.wait((taking,))
+        return () if taking.cancelled() else taking.result()
 
     async def _pull_notices(self, stop: asyncio.Event) -> None:
         """Take as many callbacks as there is room for. One that is taken and not told is given to others later."""
@@ -214,7 +230,7 @@ class JobWorker:
     # Leaving.
 
     def _under_way(self) -> set[asyncio.Task[None]]:
-        return self._attempts.tasks | (self._batches.tasks if self._batches is not None else set())
+        return self._attempts.tasks.union(*(slots.tasks for slots in self._tasks.values()))
 
     async def _drain(self, pulling: list[asyncio.Task[None]]) -> None:
         self._changed.set()

@@ -104,20 +104,31 @@ async def test_only_what_somebody_runs_is_asked_for() -> None:
         assert one.store.asked == [(RUNS, 4, 1.0)]
 
 
-async def test_batches_leave_the_slots_of_their_shards_alone() -> None:
+async def test_runs_shards_and_batches_leave_one_another_their_slots() -> None:
     tasks = Tasks()
-    async with serving(WorkBounds(concurrency=1, batches=2), {Lane.SHARD: tasks, Lane.BATCH: tasks}) as one:
-        await one.put(task_of(b"one", Lane.BATCH))
-        await one.put(task_of(b"two", Lane.BATCH), task_of(b"three", Lane.BATCH), task_of(b"shard", Lane.SHARD))
-        assert tasks.running.keys() == {b"one", b"shard"}
+    bounds = WorkBounds(concurrency=1, shards=1, batches=2)
+    async with serving(bounds, {Lane.SHARD: tasks, Lane.BATCH: tasks}) as one:
+        await one.put(*(task_of(name, Lane.BATCH) for name in (b"one", b"two", b"three")))
+        await one.put(task_of(b"shard", Lane.SHARD), task_of(b"next", Lane.SHARD), run_of(), run_of())
         await one.clock.advance(2)
         assert tasks.running.keys() == {b"one", b"two", b"shard"}
+        assert one.given.calls("out") == 1
         tasks.running[b"one"].set()
         await one.clock.advance(2)
         assert tasks.running.keys() == {b"two", b"three", b"shard"}
-        assert ((Lane.BATCH,), 1, 0.0) in one.store.asked, (
-            "while no shard has room, batches are looked for now and then"
-        )
+        assert ((Lane.BATCH,), 1, 0.0) in one.store.asked, "while no run has room, batches are looked for now and then"
+
+
+async def test_a_shard_follows_another_at_once_though_the_store_is_being_asked_for_something_else() -> None:
+    tasks = Tasks()
+    async with serving(tasks={Lane.SHARD: tasks}) as one:
+        await one.put(task_of(b"shard", Lane.SHARD))
+        assert one.store.asked[-1][0] == RUNS
+        await one.put(task_of(b"next", Lane.SHARD))
+        assert tasks.running.keys() == {b"shard"}
+        tasks.running[b"shard"].set()
+        await settle()
+        assert tasks.running.keys() == {b"next"}
 
 
 async def test_a_store_that_does_not_answer_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
