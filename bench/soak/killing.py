@@ -24,7 +24,6 @@ TOPOLOGY = Path(__file__).parent / "soak.yaml"
 _PORTS = range(10_000, 20_000)
 """Neither those that the store chooses from, nor those that systems give to connections."""
 _POLL_S = 0.01
-_LATEST_S = 1.5
 _WORKER = re.compile(r"jobs-\d+")
 
 
@@ -41,20 +40,21 @@ class Kill:
     """Which of those of its kind, from 0 to 1."""
 
 
-def plan(kills: Mapping[str, int], jobs: int, seed: int) -> list[Kill]:
+def plan(kills: Mapping[str, int], jobs: int, seed: int, *, latest_s: float = 1.5) -> list[Kill]:
     """Kills at random moments of a load, some of them close together, in their order.
 
     Args:
         kills: How many of each kind.
         jobs: Of the load.
         seed: The same gives the same plan.
+        latest_s: How long after its moment a kill comes, at the most.
     """
     chance = random.Random(seed)
     kinds = [kind for kind, count in sorted(kills.items()) for _ in range(count)]
     chance.shuffle(kinds)
     moments = sorted(chance.uniform(0.01, 0.97) * jobs for _ in kinds)
     return [
-        Kill(int(moment), kind, chance.uniform(0.0, _LATEST_S), chance.random())
+        Kill(int(moment), kind, chance.uniform(0.0, latest_s), chance.random())
         for moment, kind in zip(moments, kinds, strict=True)
     ]
 

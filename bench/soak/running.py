@@ -20,7 +20,13 @@ _TELL_S = 15.0
 
 
 async def soak(
-    jobs: int, kills: Mapping[str, int], *, seed: int, in_flight: int = 200, restart: bool = True
+    jobs: int,
+    kills: Mapping[str, int],
+    *,
+    seed: int,
+    in_flight: int = 200,
+    latest_s: float = 1.5,
+    restart: bool = True,
 ) -> dict[str, Any]:
     """Run jobs and kill what runs them.
 
@@ -29,12 +35,13 @@ async def soak(
         kills: How many of each of `bench.soak.killing.KINDS`.
         seed: Of the plan of kills, and of keys.
         in_flight: Jobs at once whose end was not seen yet.
+        latest_s: How long after its moment a kill comes, at the most.
         restart: Whether the mesh is ended and started anew before every job is looked at once more.
 
     Returns:
         What was found; see `bench.soak.told`.
     """
-    ledger = Ledger(jobs)
+    ledger, planned = Ledger(jobs), plan(kills, jobs, seed, latest_s=latest_s)
     # Short, because a socket's path may not be long.
     with TemporaryDirectory(prefix="soak-", dir="/tmp") as folder:
         victims = Victims(Path(folder))
@@ -43,7 +50,7 @@ async def soak(
             async with clients(victims.address) as made:
                 load = Load(ledger, made, in_flight=in_flight, seed=seed)
                 began = time.monotonic()
-                suffering = asyncio.create_task(victims.suffer(plan(kills, jobs, seed), ledger))
+                suffering = asyncio.create_task(victims.suffer(planned, ledger))
                 telling = asyncio.create_task(_tell(ledger, victims, began))
                 loading = asyncio.create_task(load.run())
                 try:
