@@ -40,6 +40,8 @@ _NO_MESSAGE = 10037
 _NO_SUCH_SEQUENCE = (10043, 10057)
 _RETRY_AFTER_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+_TRY_S = 2.5
+"""After which what was not answered is sent again: a server of a cluster may have died with it."""
 _REVISION = re.compile(r"wrong last sequence: (\d+)")
 
 
@@ -171,7 +173,7 @@ class JetStream:
         subject, data, token = messages[-1]
         last = headers(len(messages), token) | {_COMMIT: "1"}
         try:
-            _answer(await self.connection.request(subject, data, last, timeout_s=self._timeout_s / 2))
+            _answer(await self.connection.request(subject, data, last, timeout_s=min(self._timeout_s / 2, _TRY_S)))
         except Unanswered:
             raise Unavailable(f"the store at {self.connection.address} does not answer") from None
         except ApiError as error:
@@ -322,7 +324,7 @@ class JetStream:
         pause_s = _PAUSE_S
         while True:
             try:
-                return await ask(max(0.001, min(ends - loop.time(), self._timeout_s / 2)))
+                return await ask(max(0.001, min(ends - loop.time(), self._timeout_s / 2, _TRY_S)))
             except Unanswered as error:
                 if ends - loop.time() <= pause_s:
                     what = "has no JetStream" if isinstance(error, NoResponders) else "does not answer"

@@ -99,7 +99,8 @@ class Puller(Generic[K]):
             await asyncio.wait(self._tasks, timeout=_LATE_S)
 
     async def _found(self, keys: Sequence[K], room: int, found: list[tuple[K, Incoming]]) -> None:
-        """What is there now."""
+        """What is there now. A consumer without an answer, as while a cluster chooses its leader, holds up no other."""
+        refused = 0
         for key in keys:
             self._arrived((key,), room, found)
             if len(found) < room:
@@ -111,8 +112,9 @@ class Puller(Generic[K]):
                 finally:
                     self._end(pull)
                     found += [(key, message) for message in pull.messages]
-                if pull.refused and not pull.came:
-                    raise Unavailable(f"the store at {self._jetstream.connection.address} does not give any work")
+                refused += pull.refused and not pull.came
+        if refused == len(keys):
+            raise Unavailable(f"the store at {self._jetstream.connection.address} does not give any work")
 
     async def _waited(self, keys: Sequence[K], room: int, wait_s: float, found: list[tuple[K, Incoming]]) -> None:
         """What comes within a time."""
