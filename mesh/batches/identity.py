@@ -89,6 +89,12 @@ class InputIdentity:
             found[_MOST_TOLD:] = [f"and {len(found) - _MOST_TOLD} more differences in the input's files"]
         return found
 
+    def looks_like(self, now: InputIdentity) -> bool:
+        """Whether every file has the name, the size and the time that it had."""
+        return [(file.name, file.size, file.mtime_ns) for file in self.files] == [
+            (file.name, file.size, file.mtime_ns) for file in now.files
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """For the plan and the manifest."""
         return {"format": self.format, "rows": self.rows, "files": [asdict(file) for file in self.files]}

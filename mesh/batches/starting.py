@@ -51,9 +51,7 @@ def start_batch(
         SetupError: What is wrong. Where it is to go on: that it is not the same batch, and what is different.
     """
     folder = _folder(batch, resume, inputs_within, outputs_within)
-    before, done = (folder.plan(), False) if resume else (None, False)
-    if resume and (manifest := folder.manifest()) is not None:
-        before, done = _planned(folder, manifest), True
+    before, done = _before(folder) if resume else (None, False)
     if before is not None and not batch.shard_rows:
         batch = replace(batch, shard_rows=before.shard_rows)
     source = open_input(Path(batch.input), batch.input_format, within=inputs_within)
@@ -85,12 +83,26 @@ def check_batch(
     Raises:
         SetupError: What is wrong, as far as that shows.
     """
-    _folder(batch, resume, inputs_within, outputs_within)
+    folder = _folder(batch, resume, inputs_within, outputs_within)
+    before = _before(folder)[0] if resume else None
+    if before is not None and not batch.shard_rows:
+        batch = replace(batch, shard_rows=before.shard_rows)
     source = open_input(Path(batch.input), batch.input_format, within=inputs_within, glance=True)
     try:
-        plan_batch(graph, batch, source)
+        plan = plan_batch(graph, batch, source)
     finally:
         source.close()
+    if before is not None:
+        if source.marks is not None and before.identity.looks_like(plan.identity):
+            # Of text only the beginning was read: its size and its time have to do.
+            plan = replace(plan, identity=before.identity)
+        _check_same(folder, before, plan)
+
+
+def _before(folder: OutputFolder) -> tuple[BatchPlan | None, bool]:
+    """The plan of what is in a folder, if any, and whether it is done."""
+    manifest = folder.manifest()
+    return (folder.plan(), False) if manifest is None else (_planned(folder, manifest), True)
 
 
 def _folder(

@@ -6,6 +6,7 @@ of the nodes, then those who work on jobs, then the gateway.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ __all__ = ["DEFAULT_LISTEN", "Chosen", "Launched", "choose", "hold_data", "plan_
 
 DEFAULT_LISTEN = "grpc://127.0.0.1:8001"
 """Where the gateway listens unless told otherwise: on loopback, at the port that inference servers commonly use."""
+_QUIET = frozenset({State.WAITING, State.STARTING, State.READY, State.DRAINING, State.STOPPED})
+"""What is not told of where only what goes wrong is; a process that cannot be set up says so itself."""
 _GIVING_BACK_S = 6.0
 """How long workers on jobs may take, once their time to finish is over, to give back what is not."""
 
@@ -226,8 +229,24 @@ def _inner_door(plan: Plan, folder: Path) -> str | None:
     return None
 
 
-async def run_launched(plan: Plan, launched: Sequence[Launched], grace_s: float, own: OwnStore | None = None) -> int:
+async def run_launched(
+    plan: Plan,
+    launched: Sequence[Launched],
+    grace_s: float,
+    own: OwnStore | None = None,
+    *,
+    until: asyncio.Event | None = None,
+    quiet: bool = False,
+) -> int:
     """Start what was planned, keep it alive until told to leave, and end it; returns the supervisor's exit status.
+
+    Args:
+        plan: The whole plan.
+        launched: What to start.
+        grace_s: Most seconds for what is under way when told to stop.
+        own: The store that is among it, where the mesh has one of its own.
+        until: Tells it to leave, once set.
+        quiet: Tell only of what goes wrong.
 
     Raises:
         PlacementError: An address is in use.
@@ -255,6 +274,8 @@ async def run_launched(plan: Plan, launched: Sequence[Launched], grace_s: float,
 
     def announce(told: Announce) -> None:
         # What the mesh as a whole does stands there with its name already.
+        if quiet and told.state in _QUIET:
+            return
         print(f"mesh: {told}" if told.name else told, file=sys.stderr, flush=True)
         file = ready_files.get(told.name)
         if told.state is State.READY and told.name in fronts and file is not None:
@@ -262,11 +283,16 @@ async def run_launched(plan: Plan, launched: Sequence[Launched], grace_s: float,
             print(f"mesh: {plan.graph.name} ({plan.placement}) answers at {where}", file=sys.stderr, flush=True)
 
     def pass_on(name: str, line: str) -> None:
-        if name != STORE or worth_telling(line):
+        if (name != STORE or worth_telling(line)) and not (quiet and line.startswith("INFO ")):
             print_line(name, line)
 
     giving_back_s = _GIVING_BACK_S if any(one.worker == JOB_WORKER for one in launched) else 0.0
     policy = Policy(drain_grace_s=grace_s + 2.0 + giving_back_s)
     return await supervise(
-        [one.process for one in launched], probe, policy=policy, on_announcement=announce, on_line=pass_on
+        [one.process for one in launched],
+        probe,
+        policy=policy,
+        on_announcement=announce,
+        on_line=pass_on,
+        until=until,
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from mesh.cli import cache, call, check, graph, job, load, schema, stats, up, worker
+from mesh.cli import batch, cache, call, check, graph, job, load, schema, stats, up, worker
 from mesh.errors import RequestError, SetupError
 from mesh.units import format_duration
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"mesh {version('inference-mesh')}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (up, check, graph, call, job, load, stats, cache, schema, worker):
+    for module in (up, check, graph, call, job, batch, load, stats, cache, schema, worker):
         module.add(commands)
     return made
 

@@ -204,16 +204,32 @@ async def supervise(
     on_announcement: Callable[[Announce], object] = print_announcement,
     on_line: Callable[[str, str], object] = print_line,
     clock: Clock | None = None,
+    until: asyncio.Event | None = None,
 ) -> int:
-    """Run processes until SIGTERM or SIGINT asks to leave: once to drain, twice to leave at once.
+    """Run processes until SIGTERM or SIGINT asks to leave, once to drain, twice to leave at once; or until `until` is
+    set, which asks to drain as well.
 
-    For the main thread of a program; arguments, result and errors as of `Supervisor` and its `run`.
+    For the main thread of a program; other arguments, result and errors as of `Supervisor` and its `run`.
     """
     supervisor = Supervisor(
         processes, probe, policy=policy, on_announcement=on_announcement, on_line=on_line, clock=clock
     )
-    with _signals_to(supervisor.leave):
+    with _signals_to(supervisor.leave), _leaving_once(until, supervisor):
         return await supervisor.run()
+
+
+@contextlib.contextmanager
+def _leaving_once(until: asyncio.Event | None, supervisor: Supervisor) -> Generator[None]:
+    async def leave(event: asyncio.Event) -> None:
+        await event.wait()
+        supervisor.leave()
+
+    waiting = None if until is None else asyncio.ensure_future(leave(until))
+    try:
+        yield
+    finally:
+        if waiting is not None:
+            waiting.cancel()
 
 
 @contextlib.contextmanager
