@@ -133,7 +133,7 @@ def _percentiles(waits: list[float]) -> dict[str, float]:
 
 @asynccontextmanager
 async def bare_queue(server: Nats) -> AsyncGenerator[Callable[[], Awaitable[object]]]:
-    """The least that is a durable queue: a publish by nats-py into a stream of the same kind, of about as many bytes."""
+    """The least that is a durable queue: nats-py's publish into a stream of the same kind, of about as many bytes."""
     client = await nats.connect(server.url)
     try:
         stream: Any = client.jetstream(timeout=60.0)
