@@ -252,3 +252,21 @@ def test_a_look_at_a_batch_writes_nothing_and_reads_only_the_beginning_of_text(
     with pytest.raises(SetupError, match="batches may read"):
         check_batch(GRAPH, batch, inputs_within=[])
     assert not output.exists()
+
+
+async def test_a_look_at_what_is_to_go_on_tells_the_difference(tmp_path: Path, source: Path, output: Path) -> None:
+    await begun(source, output)
+    check_batch(GRAPH, batch_of(source, output, shard_rows=0), resume=True)
+    with pytest.raises(SetupError, match="a shard had 50 rows and has 25"):
+        check_batch(GRAPH, batch_of(source, output, shard_rows=25), resume=True)
+    parquet_file(source, numbers(300))
+    with pytest.raises(SetupError, match=r"in\.parquet had 200 rows and has 300"):
+        check_batch(GRAPH, batch_of(source, output), resume=True)
+    text = tmp_path / "in.csv"
+    text.write_text("a,b,c\n" + "1,2,3\n" * 10)
+    batch = batch_of(text, tmp_path / "other", columns={"x": "a,b,c"})
+    start_batch(GRAPH, batch)
+    check_batch(GRAPH, batch, resume=True)
+    text.write_text("a,b,c\n" + "1,2,3\n" * 11)
+    with pytest.raises(SetupError, match=r"in\.csv had 10 rows and has 11"):
+        check_batch(GRAPH, batch, resume=True)
