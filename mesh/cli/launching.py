@@ -16,6 +16,7 @@ from pathlib import Path
 from mesh.cli.addresses import addresses_of, check_free, socket_address
 from mesh.errors import PlacementError, SetupError
 from mesh.jobs.server import OwnStore, locked, prepare, worth_telling
+from mesh.jobs.server_room import StoreRoom
 from mesh.jobs.settings import callback_settings, check_installed, store_settings
 from mesh.runtime.launch import JOBS, Launch, grpc_transports
 from mesh.runtime.worker import limits_of
@@ -256,12 +257,13 @@ async def run_launched(
     limits = limits_of(plan.graph)
     ready_files = {one.process.name: one.ready_file for one in launched}
     fronts = {one.process.name for one in launched if one.worker == plan.gateway.name}
+    room = None if own is None else StoreRoom(own.credentials.parent)
 
     async def probe(name: str) -> bool:
         """Whether a worker has written where it listens, and says there that it serves."""
         file = ready_files[name]
         if file is None:
-            return own is not None and await own.answers()
+            return own is not None and room is not None and not room.to_be_restarted() and await own.answers()
         try:
             addresses = file.read_text().splitlines()
         except FileNotFoundError:
@@ -283,6 +285,8 @@ async def run_launched(
             print(f"mesh: {plan.graph.name} ({plan.placement}) answers at {where}", file=sys.stderr, flush=True)
 
     def pass_on(name: str, line: str) -> None:
+        if name == STORE and room is not None:
+            room.heard(line)
         if (name != STORE or worth_telling(line)) and not (quiet and line.startswith("INFO ")):
             print_line(name, line)
 

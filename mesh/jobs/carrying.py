@@ -15,6 +15,7 @@ from mesh.errors import InvalidInput, NodeFailed, RequestError
 from mesh.jobs.attempt import GraphRun
 from mesh.jobs.backoff import Backoff
 from mesh.jobs.holding import Unwritten, hand_in, hold
+from mesh.jobs.next_step import attempts_of
 from mesh.jobs.pausing import ended
 from mesh.jobs.records import Lane, Progress
 from mesh.jobs.store import Delivery, Lease
@@ -242,7 +243,7 @@ class Carrier:
         verdict = judge(
             end,
             attempt=lease.number,
-            attempts=self._attempts,
+            attempts=attempts_of(lease.work.lane, self._attempts),
             remaining_s=self._remaining_s(lease),
             backoff=self._policy.backoff,
             chance=self._chance,

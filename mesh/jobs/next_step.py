@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from mesh.errors import Cancelled, DeadlineExceeded, RequestError, Unavailable
 from mesh.jobs.codec import kept
-from mesh.jobs.records import Attempt, Job, JobState
+from mesh.jobs.records import Attempt, Job, JobState, Lane
 from mesh.jobs.store_settings import StoreSettings
 
-__all__ = ["Attempted", "Ended", "NotYet", "Over", "Step", "next_step", "over", "put_off", "untouched"]
+__all__ = ["Attempted", "Ended", "NotYet", "Over", "Step", "attempts_of", "next_step", "over", "put_off", "untouched"]
 
 _LOST = "its worker was lost"
 
@@ -43,6 +43,19 @@ class Attempted:
 
 Step = Over | NotYet | Ended | Attempted
 
+BATCH_ATTEMPTS = 1000
+"""Attempts at looking after a batch: whoever does runs none of it, so that it is not the batch that killed a worker."""
+
+
+def attempts_of(lane: Lane, attempts: int) -> int:
+    """How many attempts a job may have.
+
+    Args:
+        lane: Where it waits.
+        attempts: How many a run may have.
+    """
+    return max(attempts, BATCH_ATTEMPTS) if lane is Lane.BATCH else attempts
+
 
 def next_step(job: Job, lease_time: float | None, worker: str, now: float, settings: StoreSettings) -> Step:
     """What is to be done.
@@ -65,7 +78,7 @@ def next_step(job: Job, lease_time: float | None, worker: str, now: float, setti
     if _late(job, now):
         error = DeadlineExceeded("the deadline passed before the job was done", request_id=job.request_id)
         return Ended(over(job, JobState.FAILED, now, settings, error))
-    if job.attempt_count >= settings.attempts:
+    if job.attempt_count >= attempts_of(job.lane, settings.attempts):
         last = job.attempts[-1].error if job.attempts else None
         error = last or Unavailable(_LOST, request_id=job.request_id)
         return Ended(over(job, JobState.FAILED, now, settings, error))

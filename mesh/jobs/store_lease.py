@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mesh.errors import InvalidInput, RequestError, Unavailable
 from mesh.jobs.codec import encode_outputs, encode_progress, stored_job
-from mesh.jobs.next_step import over, put_off, untouched
+from mesh.jobs.next_step import attempts_of, over, put_off, untouched
 from mesh.jobs.records import Conflict, Job, JobState, Progress, Work
 from mesh.jobs.store_endings import RACES, Endings
 from mesh.jobs.store_records import Records
@@ -81,7 +81,7 @@ class Lease:
     @property
     def last(self) -> bool:
         """Whether no attempt may follow."""
-        return self.number >= self._records.settings.attempts
+        return self.number >= attempts_of(self.job.lane, self._records.settings.attempts)
 
     async def extend(self) -> bool:
         """Say that it is being worked on. To be called every `lease_s / 3`.

@@ -199,7 +199,9 @@ class BatchSpec(_message.Message):
     """Rows a request to the graph. 0 for the default."""
     @_builtins.property
     def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Tensor of the graph -> column of the input. A tensor that is not here is fed by the column of its name."""
+        """Tensor of the graph -> column of the input, several scalar ones with commas between, or a pattern such as pixel_*. A
+        tensor that is not here is fed by the column of its name.
+        """
 
     @_builtins.property
     def keep(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -555,7 +557,7 @@ class ResumeBatchResponse(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> Global___Batch:
-        """As it stands."""
+        """The batch that goes on with it, as it stands."""
 
     def __init__(
         self,

@@ -86,7 +86,8 @@ class BatchServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBatches(self, request, context):
-        """Batches, page by page, the newest first.
+        """Batches, page by page: first those that wait or run, then those that are over, each in the order in which they came
+        to be so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,8 +101,8 @@ class BatchServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeBatch(self, request, context):
-        """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
-        difference, where the graph or the input is not what it was.
+        """Go on with one that failed or was cancelled, under a new id: what is written is not done again. Asked twice, it
+        answers with the same one. INVALID_ARGUMENT, with the difference, where the graph or the input is not what it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

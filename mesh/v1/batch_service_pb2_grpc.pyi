@@ -38,12 +38,14 @@ class BatchServiceStub:
     GetBatch: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.GetBatchRequest, _batch_service_pb2.GetBatchResponse]
     """One batch as it stands."""
     ListBatches: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchesRequest, _batch_service_pb2.ListBatchesResponse]
-    """Batches, page by page, the newest first."""
+    """Batches, page by page: first those that wait or run, then those that are over, each in the order in which they came
+    to be so.
+    """
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.CancelBatchRequest, _batch_service_pb2.CancelBatchResponse]
     """Stop. What is written stays, and can be resumed."""
     ResumeBatch: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ResumeBatchRequest, _batch_service_pb2.ResumeBatchResponse]
-    """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
-    difference, where the graph or the input is not what it was.
+    """Go on with one that failed or was cancelled, under a new id: what is written is not done again. Asked twice, it
+    answers with the same one. INVALID_ARGUMENT, with the difference, where the graph or the input is not what it was.
     """
     ListSchedules: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ListSchedulesRequest, _batch_service_pb2.ListSchedulesResponse]
     """The batches that begin by themselves: when the next are due, and what became of the last."""
@@ -58,12 +60,14 @@ class BatchServiceAsyncStub(BatchServiceStub):
     GetBatch: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.GetBatchRequest, _batch_service_pb2.GetBatchResponse]  # type: ignore[assignment]
     """One batch as it stands."""
     ListBatches: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchesRequest, _batch_service_pb2.ListBatchesResponse]  # type: ignore[assignment]
-    """Batches, page by page, the newest first."""
+    """Batches, page by page: first those that wait or run, then those that are over, each in the order in which they came
+    to be so.
+    """
     CancelBatch: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.CancelBatchRequest, _batch_service_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Stop. What is written stays, and can be resumed."""
     ResumeBatch: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ResumeBatchRequest, _batch_service_pb2.ResumeBatchResponse]  # type: ignore[assignment]
-    """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
-    difference, where the graph or the input is not what it was.
+    """Go on with one that failed or was cancelled, under a new id: what is written is not done again. Asked twice, it
+    answers with the same one. INVALID_ARGUMENT, with the difference, where the graph or the input is not what it was.
     """
     ListSchedules: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ListSchedulesRequest, _batch_service_pb2.ListSchedulesResponse]  # type: ignore[assignment]
     """The batches that begin by themselves: when the next are due, and what became of the last."""
@@ -93,7 +97,9 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_service_pb2.ListBatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_service_pb2.ListBatchesResponse, _abc.Awaitable[_batch_service_pb2.ListBatchesResponse]]:
-        """Batches, page by page, the newest first."""
+        """Batches, page by page: first those that wait or run, then those that are over, each in the order in which they came
+        to be so.
+        """
 
     @_abc_1.abstractmethod
     def CancelBatch(
@@ -109,8 +115,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_service_pb2.ResumeBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_service_pb2.ResumeBatchResponse, _abc.Awaitable[_batch_service_pb2.ResumeBatchResponse]]:
-        """Go on with one that stopped, failed or was cancelled: what is written is not done again. INVALID_ARGUMENT, with the
-        difference, where the graph or the input is not what it was.
+        """Go on with one that failed or was cancelled, under a new id: what is written is not done again. Asked twice, it
+        answers with the same one. INVALID_ARGUMENT, with the difference, where the graph or the input is not what it was.
         """
 
     @_abc_1.abstractmethod

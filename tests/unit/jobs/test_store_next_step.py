@@ -136,3 +136,11 @@ def test_lost_attempts_end_a_job_after_as_many_as_there_may_be(most: int) -> Non
         assert isinstance(found, Attempted)
         job, made = found.job, made + 1
     assert made == most
+
+
+def test_whoever_looks_after_a_batch_may_be_lost_more_often_than_who_runs_a_job() -> None:
+    lost = replace(RUNNING, attempt_count=SETTINGS.attempts)
+    assert isinstance(step(lost, NOW - 1), Ended)
+    assert isinstance(step(replace(lost, lane=Lane.SHARD), NOW - 1), Ended)
+    assert isinstance(step(replace(lost, lane=Lane.BATCH), NOW - 1), Attempted)
+    assert isinstance(step(replace(lost, lane=Lane.BATCH, attempt_count=1000), NOW - 1), Ended)
