@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, RequestError
 from mesh.jobs.blobs import BlobStore
 from mesh.jobs.codec import decode_inputs, decode_outputs, decode_work, job_of, parsed, queued
+from mesh.jobs.disk import Disk
 from mesh.jobs.ids import SECRET_BYTES, Ids
 from mesh.jobs.jetstream import JetStream, Stored
 from mesh.jobs.records import Conflict, Job, JobState, Lane, Work
@@ -82,6 +83,7 @@ class Records:
         self.ids = ids
         self.blobs = blobs
         self.wall = wall
+        self.disk = Disk(settings.folder)
         self.inline_bytes = min(INLINE_BYTES, jetstream.connection.max_payload // _MESSAGE_SHARE)
         self._total = 0
         self._total_until = -1.0

@@ -112,6 +112,7 @@ class Submissions:
         records = self._records
         id = records.ids.make(work.lane, records.wall())  # noqa: A001
         claim = StoredClaim(id=id, digest=digest).SerializeToString()
+        records.disk.check(len(claim))
         try:
             await self._claims.write(subject, claim)
         except Conflict:
@@ -141,8 +142,11 @@ class Submissions:
         size = message.ByteSize()
         if size > records.inline_bytes:
             raise InvalidInput(f"{size} bytes beside the tensors, where {records.inline_bytes} are taken")
-        if work.inputs is not None:
+        if work.inputs is None:
+            records.disk.check(size)
+        else:
             work.inputs.check_size(records.settings.max_payload_bytes, "takes")
+            records.disk.check(work.inputs.nbytes + size)
             raw = encode_inputs(work.inputs)
             await records.check_room(len(raw))
             message.inputs.CopyFrom(await records.keep_payload(f"inputs/{id}", raw))

@@ -24,6 +24,8 @@ log = logging.getLogger("mesh.jobs")
 
 _AGAIN_S = 5.0
 """After which a job is delivered again whose payload could not be read just now."""
+_FULL_S = 1.0
+"""The least that one waits who would begin jobs on a full disk."""
 _DELIVERED = 4
 """In `$JS.ACK.<stream>.<consumer>.<delivered>.…`, and from the end where a domain stands before the stream."""
 
@@ -54,6 +56,10 @@ class Taking:
             self._listening = await self._records.jetstream.connection.listen(
                 self._records.subjects.cancel_of(), self._cancelled
             )
+        if not self._records.disk.may_begin():
+            log.warning("the disk of the store is nearly full: no job is begun")
+            await asyncio.sleep(max(wait_s, _FULL_S))
+            return []
         taken = await self._puller.take(lanes, room, wait_s)
         try:
             found = await asyncio.gather(*(self._delivery(lane, message) for lane, message in taken))

@@ -76,6 +76,7 @@ _EVENTS_BYTES = 64 << 20
 _LAYOUT = {"mesh.layout": "1"}
 """Kept with each stream, so that a later Mesh knows what it finds."""
 _OTHER_CONFIGURATION = 10058
+_NO_STREAM = 10059
 _NO_ROOM = (10023, 10028, 10047)
 _NO_JETSTREAM = (10039, 10076)
 
@@ -147,27 +148,43 @@ async def ensure_events(jetstream: JetStream, subjects: Subjects) -> None:
 async def _ensure_stream(jetstream: JetStream, config: Mapping[str, Any]) -> None:
     name = config["name"]
     config = {"duplicate_window": 10**9, "metadata": _LAYOUT, **config}
-    try:
-        await jetstream.api(f"STREAM.CREATE.{name}", config)
+    where = f"the store at {jetstream.connection.address}: stream {name}"
+    # Looked at first: a server whose disk has become fuller does not make again what it has.
+    there = await _there(jetstream, name)
+    if there is None:
+        try:
+            await jetstream.api(f"STREAM.CREATE.{name}", config)
+            return
+        except ApiError as error:
+            if error.code != _OTHER_CONFIGURATION:
+                hint = f"; it sets {config.get('max_bytes', 0)} bytes aside" if error.code in _NO_ROOM else ""
+                raise SetupError(f"{where}: {error}{hint}") from None
+        there = await _there(jetstream, name) or {}
+    differs = [
+        f"{key} is {there.get(key)!r} where {value!r} is needed"
+        for key, value in config.items()
+        if key not in ("metadata", "duplicate_window") and there.get(key) != value
+    ]
+    if not differs:
         return
-    except ApiError as error:
-        if error.code != _OTHER_CONFIGURATION:
-            where = f"the store at {jetstream.connection.address}: stream {name}"
-            hint = f"; it sets {config.get('max_bytes', 0)} bytes aside" if error.code in _NO_ROOM else ""
-            raise SetupError(f"{where}: {error}{hint}") from None
     try:
         await jetstream.api(f"STREAM.UPDATE.{name}", config)
     except ApiError as error:
-        there: Mapping[str, Any] = (await jetstream.api(f"STREAM.INFO.{name}"))["config"]
-        differs = [
-            f"{key} is {there.get(key)!r} where {value!r} is needed"
-            for key, value in config.items()
-            if key not in ("metadata", "duplicate_window") and there.get(key) != value
-        ]
         raise SetupError(
-            f"the store at {jetstream.connection.address}: stream {name} is there already, with other settings "
-            f"({'; '.join(differs)}), and the server does not change them: {error}"
+            f"{where} is there already, with other settings ({'; '.join(differs)}), and the server does not change "
+            f"them: {error}"
         ) from None
+
+
+async def _there(jetstream: JetStream, name: str) -> Mapping[str, Any] | None:
+    """The settings of a stream; None where there is none."""
+    try:
+        found: Mapping[str, Any] = (await jetstream.api(f"STREAM.INFO.{name}"))["config"]
+    except ApiError as error:
+        if error.code == _NO_STREAM:
+            return None
+        raise SetupError(f"the store at {jetstream.connection.address}: stream {name}: {error}") from None
+    return found
 
 
 def _streams(settings: StoreSettings, subjects: Subjects, atomic: bool) -> list[dict[str, Any]]:
