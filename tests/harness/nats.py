@@ -21,7 +21,7 @@ from mesh.jobs.store_settings import StoreSettings
 from mesh.supervisor.lifeline import tied
 from tests.harness.processes import DEADLINE_S, wait_until
 
-__all__ = ["Nats", "free_port", "nats_server", "settings_of"]
+__all__ = ["Nats", "free_port", "nats_cluster", "nats_server", "settings_of"]
 
 _graphs = itertools.count(1)
 
@@ -166,9 +166,37 @@ def nats_server(*settings: str) -> Generator[Nats]:
             server.kill()
 
 
+@contextmanager
+def nats_cluster(size: int = 3) -> Generator[list[Nats]]:
+    """Running servers that are one cluster; they end with the block. Who leads it is chosen some seconds later."""
+    with TemporaryDirectory(prefix="nats-") as folder:
+        ports = [free_port() for _ in range(size)]
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+        servers = [
+            Nats(
+                Path(folder) / str(place),
+                f'server_name: "server-{place}"',
+                "cluster {",
+                'name: "mesh"',
+                f'listen: "127.0.0.1:{port}"',
+                f"routes: [{routes}]",
+                "}",
+                port=free_port(),
+            )
+            for place, port in enumerate(ports)
+        ]
+        try:
+            for server in servers:
+                server.start()
+            yield servers
+        finally:
+            for server in servers:
+                server.kill()
+
+
 def settings_of(server: Nats, **changes: Any) -> StoreSettings:
     """A store on a server that no other call's settings share: each has a graph of its own, unless told which."""
     given: dict[str, Any] = {"graph": f"graph-{next(_graphs)}", "folder": str(server.folder / "data")}
     # A server sets aside the bytes that its streams may take.
-    given |= {"max_queued_bytes": 64 << 20, "dead_max_bytes": 16 << 20, **changes}
-    return StoreSettings(servers=(server.url,), **given)
+    given |= {"servers": (server.url,), "max_queued_bytes": 64 << 20, "dead_max_bytes": 16 << 20, **changes}
+    return StoreSettings(**given)
