@@ -38,7 +38,8 @@ _Key = tuple[str, str]
 class ShardWork:
     """Runs shards; an async context manager, which closes inputs when left.
 
-    A shard is run whole, and visible whole, so at most one shard a worker is done again whatever happens to it.
+    A shard is run whole, and visible whole, and they are run one by one: so at most one shard a worker is done again,
+    whatever happens to it.
 
     Args:
         store: Where the batches are.
@@ -62,6 +63,7 @@ class ShardWork:
         self._handler = _admitted(graph, handler)
         self._inputs = inputs
         self._clock = clock
+        self._turn = asyncio.Lock()
         self._idle: dict[_Key, tuple[BatchPlan, BatchRunner]] = {}
 
     async def __aenter__(self) -> Self:
@@ -79,7 +81,10 @@ class ShardWork:
             RequestError: The graph could not be asked, or files could not be read or written.
             InvalidInput: It cannot be run at all: the input is not what it was, or too many rows fail.
         """
-        message = ShardTask.FromString(task)
+        async with self._turn:
+            return await self._run(ShardTask.FromString(task), lease)
+
+    async def _run(self, message: ShardTask, lease: Lease) -> bytes:
         if await self._is_over(message.batch):
             return b""
         key = (message.output, message.plan)

@@ -53,8 +53,8 @@ class WorkBounds:
 
     concurrency: int = 4
     """Runs of the graph."""
-    shards: int = 1
-    """Parts of batches: what is done again of a batch, where a worker dies, is as many."""
+    shards: int = 2
+    """Parts of batches. One of them is run at a time; another one is begun at the store meanwhile, or ended."""
     batches: int = 16
     """Whole batches that it looks after."""
     callbacks: int = 8

@@ -121,7 +121,7 @@ async def test_runs_shards_and_batches_leave_one_another_their_slots() -> None:
 
 async def test_a_shard_follows_another_at_once_though_the_store_is_being_asked_for_something_else() -> None:
     tasks = Tasks()
-    async with serving(tasks={Lane.SHARD: tasks}) as one:
+    async with serving(WorkBounds(shards=1), {Lane.SHARD: tasks}) as one:
         await one.put(task_of(b"shard", Lane.SHARD))
         assert one.store.asked[-1][0] == RUNS
         await one.put(task_of(b"next", Lane.SHARD))
