@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from mesh.errors import Overloaded, RequestError, Unavailable
 from mesh.jobs.records import JobState
 from mesh.jobs.store import JobStore
+from tests.harness.disk import small_disk
 from tests.harness.nats import Nats, settings_of
 from tests.unit.jobs.loaded import Callers, work, working
 
@@ -22,20 +21,6 @@ ROWS = 1000
 """Of a job that takes some room: 16 kB."""
 MOST = 2000
 """Far more jobs than there is room for."""
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Generator[Path]:
-    """A small disk of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("nobody may mount a disk here: only a bound of the server's own is tried")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def filled(store: JobStore) -> tuple[dict[int, str], RequestError]:
@@ -59,24 +44,25 @@ async def finished(store: JobStore, ids: dict[int, str]) -> None:
     assert not (await store.list((JobState.QUEUED, JobState.RUNNING, JobState.FAILED))).jobs
 
 
-async def test_what_was_acknowledged_before_the_disk_was_full_is_done_when_it_is_not(disk: Path) -> None:
-    server, ballast = Nats(disk / "nats"), disk / "ballast"
-    server.start()
-    try:
-        settings = settings_of(server, timeout_s=1.0, max_queued_bytes=8 << 20, dead_max_bytes=1 << 20, lease_s=1.0)
-        async with JobStore(settings) as store:
-            ballast.write_bytes(bytes(DISK - LEFT))
-            ids, refused = await filled(store)
-            assert isinstance(refused, Unavailable | Overloaded)
-            assert len(ids) > 10
-            # It can be looked at, full as it is.
-            assert {(await store.get(name)).state for name in ids.values()} == {JobState.QUEUED}
-            ballast.unlink()
-            # A server that could not write does not try again until it is started again: the mesh sees to that.
-            server.restart()
-            await finished(store, ids)
-    finally:
-        server.kill()
+async def test_what_was_acknowledged_before_the_disk_was_full_is_done_when_it_is_not(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", DISK) as disk:
+        server = Nats(disk.folder / "nats")
+        server.start()
+        try:
+            settings = settings_of(server, timeout_s=1.0, max_queued_bytes=8 << 20, dead_max_bytes=1 << 20, lease_s=1.0)
+            async with JobStore(settings) as store:
+                disk.fill(LEFT)
+                ids, refused = await filled(store)
+                assert isinstance(refused, Unavailable | Overloaded)
+                assert len(ids) > 10
+                # It can be looked at, full as it is.
+                assert {(await store.get(name)).state for name in ids.values()} == {JobState.QUEUED}
+                disk.free()
+                # Such a server does not write again until it is started again: see `mesh.jobs.server_room`.
+                server.restart()
+                await finished(store, ids)
+        finally:
+            server.kill()
 
 
 @pytest.fixture
