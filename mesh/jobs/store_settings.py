@@ -44,7 +44,7 @@ class StoreSettings:
     """`s3://bucket/prefix` for those payloads; in the data folder where empty."""
     lease_s: float = 30.0
     """How long a worker may be silent before its job is given to another."""
-    attempts: int = 5
+    attempts: int = 8
     """Attempts at one job, the first included."""
     result_ttl_s: float = 86_400.0
     """How long a job that is over is kept, its result with it."""

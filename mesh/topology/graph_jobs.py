@@ -56,7 +56,7 @@ class GraphJobs:
     """Jobs that each of them works on at once."""
     lease_s: float = 30.0
     """How long a worker may be silent before its jobs are given to another."""
-    attempts: int = 5
+    attempts: int = 8
     """Attempts at one job, the first included."""
     backoff_first_s: float = 1.0
     """The longest wait before the second attempt; it doubles with each."""

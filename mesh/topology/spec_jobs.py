@@ -211,7 +211,7 @@ class JobsFile(JobPart):
         Duration,
         Field(ge=1, le=3600, description="A worker that is silent for so long has lost its jobs to another."),
     ] = 30.0
-    attempts: Annotated[int, Field(ge=1, le=100, description="Attempts at one job, the first included.")] = 5
+    attempts: Annotated[int, Field(ge=1, le=100, description="Attempts at one job, the first included.")] = 8
     backoff: Annotated[BackoffFile, Field(description="How long a job waits between attempts.")] = BackoffFile()
     ttl: Annotated[
         Duration, Field(ge=1, le=LONGEST_S, description="How long a job that is over is kept, and its result.")

@@ -56,7 +56,7 @@ def test_what_is_left_out_has_the_defaults_of_the_page() -> None:
     assert made == GraphJobs(folder=str(FOLDER / ".mesh/digits"))
     assert made is not None
     assert made.embedded
-    assert (made.workers, made.concurrency, made.lease_s, made.attempts) == (1, 4, 30.0, 5)
+    assert (made.workers, made.concurrency, made.lease_s, made.attempts) == (1, 4, 30.0, 8)
     assert (made.backoff_first_s, made.backoff_most_s, made.ttl_s) == (1.0, 60.0, 86_400.0)
     assert (made.dead_ttl_s, made.dead_max_bytes) == (14 * 86_400.0, 1 << 30)
     assert (made.max_queued, made.max_queued_bytes, made.max_payload_bytes) == (100_000, 1 << 30, 64 << 20)
