@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from bench import batches, batching, caches, compiling, flow, fused_chain, remote_hop
+from bench import batches, batching, caches, compiling, flow, fused_chain, jobs, remote_hop
 from bench.measure import machine
 from bench.report import write_page
 from bench.wire import suite as wire
@@ -22,6 +22,7 @@ TOPICS: dict[str, Callable[[], Coroutine[Any, Any, dict[str, Any]]]] = {
     "remote_hop": remote_hop.run,
     "wire": wire.run,
     "caches": caches.run,
+    "jobs": jobs.run,
     "batches": batches.run,
     "compiling": compiling.run,
 }

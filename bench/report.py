@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.soak.told import table as soak_table
 from bench.wire.page import wire_tables
 
 __all__ = ["write_page"]
@@ -166,6 +167,37 @@ def _batches(told: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _jobs(told: dict[str, Any]) -> str:
+    ways = {"bare": "bare nats-py publish", "unkeyed": "submission", "keyed": "submission with a key"}
+    rows = [
+        (f"{name}, {in_flight} at once", f"{one['per_s']:,.0f}", f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}")
+        for in_flight, sides in told["submit"].items()
+        for name, one in ((name, sides[way]) for way, name in ways.items())
+    ]
+    names = {
+        "call": "a call",
+        "submission": "a submission",
+        "job": "a job, from its submission to its answer",
+        "overhead": "the job less the call",
+    }
+    waits = [
+        (name, f"{told['overhead'][one]['p50_ms']:.1f}", f"{told['overhead'][one]['p99_ms']:.1f}")
+        for one, name in names.items()
+    ]
+    whole = told["whole"]
+    note = (
+        f"{whole['jobs']:,} jobs, from the first submission to the last end: **{whole['per_s']:,.0f}** a second, by "
+        "two workers. The same number of messages through a bare queue (published, fetched, and taken off it for good, "
+        f"with no results and no attempts): {whole['bare']:,.0f} a second."
+    )
+    parts = (
+        _table(("stored on disk", "a second", "median ms", "p99 ms"), rows),
+        _table(("one at a time", "median ms", "p99 ms"), waits),
+        note,
+    )
+    return "\n\n".join(parts)
+
+
 TABLES = {
     "fused_chain": _fused_chain,
     "flow": _flow,
@@ -173,6 +205,8 @@ TABLES = {
     "remote_hop": _remote_hop,
     "wire": _wire,
     "caches": _caches,
+    "jobs": _jobs,
+    "soak": soak_table,
     "batches": _batches,
     "compiling": _compiling,
 }
