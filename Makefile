@@ -4,6 +4,7 @@
 #   make test    every test
 #   make check   what CI runs: lint, types, import contracts, protos, tests
 #   make bench   measure, write bench/results/ and docs/performance.md
+#   make soak    JOBS jobs under load, KILLS kills of what runs them; write bench/results/soak.json
 #   make fuzz    feed the wire with what libFuzzer thinks of, for FUZZ_S seconds
 #   make protos  generate mesh/v1 from protos/
 #   make models  make the small models anew (they are committed)
@@ -15,7 +16,7 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: setup demo test check bench fuzz protos models fetch lint types contracts buf protos-check clean
+.PHONY: setup demo test check bench soak fuzz protos models fetch lint types contracts buf protos-check clean
 
 setup: $(READY)
 
@@ -93,6 +94,12 @@ models: setup fetch
 bench: setup fetch
 	@$(PY) -m pip install --quiet --group bench || echo "a peer cannot be installed on this Python: its columns will be missing"
 	$(PY) -m bench
+
+# Minutes for 100,000 jobs; hours for the long run, JOBS=1000000 KILLS=1000.
+JOBS ?= 100000
+KILLS ?= 100
+soak: setup
+	$(PY) -m bench.soak --jobs $(JOBS) --kills $(KILLS)
 
 # atheris has wheels for few Pythons: it lives apart.
 $(VENV)/fuzz/.ready: pyproject.toml $(READY)
