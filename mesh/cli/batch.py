@@ -13,8 +13,8 @@ from mesh.cli.batch_progress import BatchProgress
 from mesh.cli.batch_told import batch_page, batch_table, json_of_batch, raise_unless_done, standing
 from mesh.cli.connect import asking
 from mesh.cli.terminal import run_until_interrupted, show
-from mesh.jobs.batch_client import BatchClient
-from mesh.jobs.batch_messages import Batch
+from mesh.jobs.batches.client import BatchClient
+from mesh.jobs.batches.messages import Batch
 from mesh.transports import DEFAULT_ENGINE, ENGINES
 
 __all__ = ["add"]

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Self
 
-from mesh.jobs.batch_messages import Batch
+from mesh.jobs.batches.messages import Batch
 
 __all__ = ["BatchProgress"]
 

@@ -24,12 +24,12 @@ from mesh.cli.batch_told import batch_page, json_of_batch
 from mesh.cli.launching import Chosen, hold_data, plan_launches, run_launched
 from mesh.cli.terminal import duration, show
 from mesh.errors import RequestError
-from mesh.jobs.batch_desk import BatchDesk
-from mesh.jobs.batch_messages import Batch, write_spec
+from mesh.jobs.batches.desk import BatchDesk
+from mesh.jobs.batches.messages import Batch, write_spec
 from mesh.jobs.reaching import Reaching
 from mesh.jobs.records import JobState
 from mesh.jobs.settings import store_settings
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.layers import LAYERS
 from mesh.topology import Plan, compile_file
 from mesh.topology.graph_jobs import GraphBatch, GraphJobs

@@ -15,10 +15,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from mesh.cli.connect import asking
 from mesh.cli.terminal import printable, run_until_interrupted, show
 from mesh.errors import NotFound
-from mesh.jobs.firing import Firing
-from mesh.jobs.scheduler import DEFAULT_HISTORY, MAX_HISTORY, tell_schedules
-from mesh.jobs.schedules import ScheduleTold, schedules_of
-from mesh.jobs.schedules_service import ask_schedules
+from mesh.jobs.schedules.firing import Firing
+from mesh.jobs.schedules.schedule import ScheduleTold, schedules_of
+from mesh.jobs.schedules.scheduler import DEFAULT_HISTORY, MAX_HISTORY, tell_schedules
+from mesh.jobs.schedules.service import ask_schedules
 from mesh.layers import LAYERS
 from mesh.topology import compile_file
 from mesh.transports import DEFAULT_ENGINE, ENGINES

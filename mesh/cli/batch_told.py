@@ -10,7 +10,7 @@ from mesh.cli.job_told import time_of_day
 from mesh.cli.reports import json_of_error
 from mesh.cli.terminal import printable
 from mesh.errors import Cancelled
-from mesh.jobs.batch_messages import Batch
+from mesh.jobs.batches.messages import Batch
 from mesh.jobs.records import JobState
 from mesh.units import format_duration
 

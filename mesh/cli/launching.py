@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mesh.cli.addresses import addresses_of, check_free, socket_address
 from mesh.errors import PlacementError, SetupError
-from mesh.jobs.server import OwnStore, locked, prepare, worth_telling
-from mesh.jobs.server_room import StoreRoom
+from mesh.jobs.server.embedded import OwnStore, locked, prepare, worth_telling
+from mesh.jobs.server.room import StoreRoom
 from mesh.jobs.settings import callback_settings, check_installed, store_settings
 from mesh.runtime.launch import JOBS, Launch, grpc_transports
 from mesh.runtime.worker import limits_of

@@ -5,8 +5,8 @@
         async for event in store.follow(job.id):
             ...
 
-A job is run at least once and has exactly one result for whoever looks; how, is told in `mesh.jobs.streams`. The client
-of NATS is imported when a store is opened: the extra `nats`.
+A job is run at least once and has exactly one result for whoever looks; how, is told in `mesh.jobs.store.streams`. The
+client of NATS is imported when a store is opened: the extra `nats`.
 """
 
 from mesh.jobs.records import (
@@ -24,8 +24,8 @@ from mesh.jobs.records import (
     Progress,
     Work,
 )
-from mesh.jobs.store import Delivery, JobStore, Lease, Notice
-from mesh.jobs.store_settings import StoreSettings, StoreTls
+from mesh.jobs.store.job_store import Delivery, JobStore, Lease, Notice
+from mesh.jobs.store.settings import StoreSettings, StoreTls
 
 __all__ = [
     "KEPT_ATTEMPTS",

@@ -8,8 +8,8 @@ from typing import Self
 
 from mesh.errors import SetupError
 from mesh.jobs.program import services_of, worker_on_jobs
-from mesh.jobs.store import JobStore
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.settings import StoreSettings
 from mesh.runtime.mesh import LocalMesh
 from mesh.topology.placement import Plan
 from mesh.transports import GrpcTransport

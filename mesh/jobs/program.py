@@ -12,12 +12,12 @@ import logging
 from collections.abc import Callable
 
 from mesh.errors import SetupError
-from mesh.jobs.batch_service import BatchService
+from mesh.jobs.batches.service import BatchService
 from mesh.jobs.reaching import Reaching
-from mesh.jobs.schedules import schedules_of
+from mesh.jobs.schedules.schedule import schedules_of
 from mesh.jobs.service import JobService
 from mesh.jobs.settings import callback_settings, store_settings
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.jobs.submission import Submissions
 from mesh.jobs.working import Working, batch_desk
 from mesh.runtime.launch import JOBS, Launch, publish, worker_of

@@ -9,9 +9,9 @@ from typing import Self
 
 from mesh.context import SYSTEM_CLOCK, Clock
 from mesh.errors import RequestError, SetupError
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.pausing import happens
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.pausing import happens
 
 __all__ = ["Reaching"]
 

@@ -18,7 +18,7 @@ from mesh.errors import InvalidInput, NotFound, RequestError, Unavailable
 from mesh.jobs.answering import RETRY_AFTER_S, Answering, Bound, Call, explained, serialize
 from mesh.jobs.messages import decode_state, encode_event, encode_job
 from mesh.jobs.records import RUNS, Job, Progress
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.jobs.submission import Submissions
 from mesh.transports.servicers import end_with
 from mesh.v1 import job_service_pb2

@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mesh.errors import SetupError
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.callback_hosts import AllowedHosts
-from mesh.jobs.callback_targets import CallbackSettings
-from mesh.jobs.carrying import WorkPolicy
-from mesh.jobs.signing import read_keys
-from mesh.jobs.store_settings import StoreSettings, StoreTls
+from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.jobs.callbacks.signing import read_keys
+from mesh.jobs.callbacks.targets import CallbackSettings
+from mesh.jobs.store.settings import StoreSettings, StoreTls
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.carrying import WorkPolicy
 from mesh.topology.graph import Graph
 from mesh.topology.graph_jobs import GraphJobs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.errors import InvalidInput, NotFound
-from mesh.jobs.callback_targets import CallbackSettings, check_callback
+from mesh.jobs.callbacks.targets import CallbackSettings, check_callback
 from mesh.jobs.messages import decode_callback, decode_priority
 from mesh.jobs.records import Callback, Work
 from mesh.signature import InputCheck, TensorSpec

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh.errors import SetupError
-from mesh.jobs.attempt import GraphRun
-from mesh.jobs.batch_desk import BatchDesk, ScheduledBatches
-from mesh.jobs.carrying import TaskRunner
+from mesh.jobs.batches.desk import BatchDesk, ScheduledBatches
 from mesh.jobs.records import Lane
-from mesh.jobs.scheduler import Scheduler
-from mesh.jobs.schedules import schedules_of
+from mesh.jobs.schedules.schedule import schedules_of
+from mesh.jobs.schedules.scheduler import Scheduler
 from mesh.jobs.settings import callback_settings, work_policy
-from mesh.jobs.store import JobStore
-from mesh.jobs.work import JobWorker, WorkBounds
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.work.attempt import GraphRun
+from mesh.jobs.work.carrying import TaskRunner
+from mesh.jobs.work.worker import JobWorker, WorkBounds
 from mesh.topology.graph import Graph
 from mesh.topology.graph_jobs import GraphJobs
 from mesh.transports.contract import GraphHandler
 
 if TYPE_CHECKING:
-    from mesh.jobs.batch_shards import ShardWork
+    from mesh.jobs.batches.shards import ShardWork
 
 __all__ = ["Working", "batch_desk"]
 
@@ -87,8 +87,8 @@ def _tasks(
 ) -> tuple[ShardWork | None, Mapping[Lane, TaskRunner]]:
     """Who runs shards and batches, where what they need is installed."""
     try:
-        from mesh.jobs.batch_shards import ShardWork
-        from mesh.jobs.batch_work import BatchWork
+        from mesh.jobs.batches.coordinator import BatchWork
+        from mesh.jobs.batches.shards import ShardWork
     except SetupError as error:
         if graph.schedules or jobs.batch_inputs:
             raise

@@ -39,7 +39,7 @@ _ALLOWED_PATTERN = rf"^(\*\.)?({_HOST})(:\d{{1,5}})?$"
 _BUCKET_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]{1,512})?$"
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""Of the last label of a name: then it is an address, or would be taken for one (as in `mesh.jobs.callback_hosts`)."""
+"""Of the last label of a name: then it is an address, or would be taken for one (as in `mesh.jobs.callbacks.hosts`)."""
 _SERVER, _ALLOWED, _BUCKET = re.compile(_SERVER_PATTERN), re.compile(_ALLOWED_PATTERN), re.compile(_BUCKET_PATTERN)
 
 

@@ -13,7 +13,7 @@ from bench.soak.killing import TOPOLOGY
 from mesh.errors import Overloaded, RequestError, Unavailable
 from mesh.jobs.client import JobClient
 from mesh.jobs.records import Job, JobState
-from mesh.jobs.server_room import ENOUGH_BYTES
+from mesh.jobs.server.room import ENOUGH_BYTES
 from mesh.tensors import Tensors
 from tests.harness.disk import small_disk
 from tests.harness.processes import StartMesh

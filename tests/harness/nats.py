@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.settings import StoreSettings
 from mesh.supervisor.lifeline import tied
 from tests.harness.processes import DEADLINE_S, wait_until
 

@@ -15,7 +15,7 @@ from mesh.cli.batch_told import batch_page, batch_table, json_of_batch, raise_un
 from mesh.cli.main import main, parser
 from mesh.cli.terminal import show
 from mesh.errors import Cancelled, InvalidInput, SetupError
-from mesh.jobs.batch_messages import Batch
+from mesh.jobs.batches.messages import Batch
 from mesh.jobs.records import JobState
 from mesh.topology.graph_jobs import GraphBatch
 

@@ -17,9 +17,9 @@ import pytest
 from mesh.cli.batch_schedules import add, json_of_schedule, tables
 from mesh.cli.terminal import show
 from mesh.errors import InvalidInput, NotFound, RequestError, Unavailable
-from mesh.jobs.firing import Firing, FiringState, Skip
-from mesh.jobs.schedules import ScheduleTold
-from mesh.jobs.schedules_service import answer_schedules, ask_schedules
+from mesh.jobs.schedules.firing import Firing, FiringState, Skip
+from mesh.jobs.schedules.schedule import ScheduleTold
+from mesh.jobs.schedules.service import answer_schedules, ask_schedules
 from mesh.testing import ManualClock
 from mesh.transports import ENGINES, Limits
 from mesh.transports.servicers import end_with

@@ -14,7 +14,7 @@ import pytest
 from mesh.cli import launching
 from mesh.cli.launching import Launched, choose, hold_data, plan_launches
 from mesh.errors import PlacementError, SetupError
-from mesh.jobs.server import OwnStore, locked
+from mesh.jobs.server.embedded import OwnStore, locked
 from mesh.layers import LAYERS
 from mesh.runtime.launch import JOBS, Launch
 from mesh.topology import GraphJobs, Plan, compile_text

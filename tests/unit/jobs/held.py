@@ -8,8 +8,8 @@ from typing import Any
 
 from mesh.errors import RequestError
 from mesh.jobs.records import Job, JobState, Lane, Progress, Work
-from mesh.jobs.store import Delivery, JobStore, Lease
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.job_store import Delivery, JobStore, Lease
+from mesh.jobs.store.settings import StoreSettings
 from mesh.tensors import Tensors
 from mesh.v1.call_pb2 import CallReport
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from mesh import wire
 from mesh.errors import RequestError, Unavailable
-from mesh.jobs.callback_hosts import AllowedHosts
-from mesh.jobs.callback_targets import CallbackSettings
+from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import Attempt, Callback, Job, JobState, Lane
-from mesh.jobs.store import Notice
+from mesh.jobs.store.job_store import Notice
 from mesh.tensors import Tensors
 from mesh.v1 import job_listener_service_pb2, job_listener_service_pb2_grpc
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from bench.soak.node import steps
 from mesh.errors import Overloaded, Unavailable
-from mesh.jobs.attempt import GraphRun
 from mesh.jobs.records import Job, JobState, Work
-from mesh.jobs.store import JobStore
-from mesh.jobs.work import JobWorker, WorkBounds
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.work.attempt import GraphRun
+from mesh.jobs.work.worker import JobWorker, WorkBounds
 from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
 from mesh.tensors import Tensors

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mesh.errors import RequestError, Unavailable
-from mesh.jobs.firing import Phase, Record, Rules, Seen
-from mesh.jobs.firing_times import Times
 from mesh.jobs.records import Conflict
-from mesh.jobs.scheduler import Scheduler
-from mesh.jobs.schedules import Schedule
-from mesh.jobs.schedules_messages import decode_record
+from mesh.jobs.schedules.firing import Phase, Record, Rules, Seen
+from mesh.jobs.schedules.messages import decode_record
+from mesh.jobs.schedules.schedule import Schedule
+from mesh.jobs.schedules.scheduler import Scheduler
+from mesh.jobs.schedules.times import Times
 from mesh.testing import ManualClock
 from mesh.topology.graph_jobs import GraphBatch
 from mesh.v1.batch_service_pb2 import BatchSpec

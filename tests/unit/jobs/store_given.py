@@ -12,7 +12,7 @@ import nats
 import numpy as np
 
 from mesh.jobs.records import RUNS, Lane, Work
-from mesh.jobs.store import Delivery, JobStore, Lease
+from mesh.jobs.store.job_store import Delivery, JobStore, Lease
 from mesh.tensors import Tensors
 from tests.harness.nats import Nats, settings_of
 
@@ -90,7 +90,7 @@ async def put(server: Nats, subject: str, data: bytes) -> None:
 
 async def raw_work(server: Nats, store: JobStore, lane: Lane, id: str) -> tuple[str, bytes]:  # noqa: A002
     """The subject of a job's work, and its bytes."""
-    from mesh.jobs.subjects import Subjects
+    from mesh.jobs.store.subjects import Subjects
 
     subjects = Subjects(store.settings.graph)
     client = await nats.connect(server.url)

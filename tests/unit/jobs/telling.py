@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mesh.errors import NotFound
-from mesh.jobs.callback_hosts import AllowedHosts
-from mesh.jobs.callback_targets import CallbackSettings
+from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import RUNS, Job, JobState, Lane, Page, Progress, Work
 from mesh.jobs.service import JobService
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.jobs.submission import Submissions
 from mesh.signature import TensorSpec
 from mesh.tensors import Tensors

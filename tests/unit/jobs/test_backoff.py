@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.jobs.backoff import HINT_MOST_S, Backoff
+from mesh.jobs.work.backoff import HINT_MOST_S, Backoff
 
 backoffs = st.builds(Backoff, first_s=st.floats(0, 100), most_s=st.floats(100, 1000), factor=st.floats(1, 10))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, NodeFailed
-from mesh.jobs.batch_messages import Batch, batch_of, decode_batch, encode_batch, read_spec, write_spec
+from mesh.jobs.batches.messages import Batch, batch_of, decode_batch, encode_batch, read_spec, write_spec
 from mesh.jobs.records import Job, JobState, Lane
 from mesh.topology.graph_jobs import GraphBatch
 from mesh.v1 import batch_service_pb2 as pb

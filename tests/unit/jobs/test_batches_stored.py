@@ -15,13 +15,13 @@ import pytest
 from mesh.batches.arrow import pa
 from mesh.batches.arrow import parquet as pq
 from mesh.errors import InvalidInput, NotFound
-from mesh.jobs.batch_client import BatchClient
-from mesh.jobs.batch_desk import BatchDesk
-from mesh.jobs.batch_messages import Batch, write_spec
+from mesh.jobs.batches.client import BatchClient
+from mesh.jobs.batches.desk import BatchDesk
+from mesh.jobs.batches.messages import Batch, write_spec
 from mesh.jobs.client import JobClient
 from mesh.jobs.local import LocalJobs
 from mesh.jobs.records import JobState, Lane
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.layers import LAYERS
 from mesh.topology import Plan, compile_text
 from mesh.topology.graph_jobs import GraphBatch

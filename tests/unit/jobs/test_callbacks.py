@@ -11,12 +11,12 @@ import grpc
 import pytest
 
 from mesh.errors import InvalidInput, RequestError, Unavailable
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.callback_targets import CallbackSettings
-from mesh.jobs.callbacks import Teller
+from mesh.jobs.callbacks.signing import verify
+from mesh.jobs.callbacks.targets import CallbackSettings
+from mesh.jobs.callbacks.teller import Teller
 from mesh.jobs.records import Callback
-from mesh.jobs.signing import verify
-from mesh.jobs.work_counts import WorkCounter, WorkCounts
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.counts import WorkCounter, WorkCounts
 from mesh.testing import ManualClock
 from tests.unit.jobs.hooks import KEY, Hook, ScriptedNotice, allowing, hook, job, listening
 

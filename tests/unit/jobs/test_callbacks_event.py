@@ -6,9 +6,9 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from mesh.jobs.callback_event import CONTENT_TYPE, EVENT_TYPE, job_ended, post_of
+from mesh.jobs.callbacks.event import CONTENT_TYPE, EVENT_TYPE, job_ended, post_of
+from mesh.jobs.callbacks.signing import verify
 from mesh.jobs.messages import decode_job
-from mesh.jobs.signing import verify
 from mesh.v1 import job_service_pb2
 from tests.unit.jobs.hooks import KEY, job
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import SetupError
-from mesh.jobs.signing import TOLERANCE_S, read_keys, sign, verify
+from mesh.jobs.callbacks.signing import TOLERANCE_S, read_keys, sign, verify
 
 KEY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 OTHER = bytes(range(32))

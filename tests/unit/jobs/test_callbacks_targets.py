@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, SetupError
-from mesh.jobs.callback_hosts import AllowedHosts, is_guarded
-from mesh.jobs.callback_targets import CallbackSettings, Target, check_callback
+from mesh.jobs.callbacks.hosts import AllowedHosts, is_guarded
+from mesh.jobs.callbacks.targets import CallbackSettings, Target, check_callback
 from mesh.jobs.records import Callback
 
 ALLOWED = (

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mesh.cli.main import main
-from mesh.jobs.callback_hosts import AllowedHosts
-from mesh.jobs.callback_targets import CallbackSettings
+from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import JobState, Lane
 from mesh.jobs.service import JobService
 from mesh.jobs.submission import Submissions

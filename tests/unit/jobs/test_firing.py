@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.jobs.firing import (
+from mesh.jobs.schedules.firing import (
     BEGIN_WITHIN_S,
     GRACE_S,
     HISTORY,
@@ -24,7 +24,7 @@ from mesh.jobs.firing import (
     look,
     next_look,
 )
-from mesh.jobs.firing_times import Times
+from mesh.jobs.schedules.times import Times
 
 HOUR = 3600
 GOING, DONE = Seen(Phase.GOING), Seen(Phase.DONE)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mesh.jobs.firing_times import Times
+from mesh.jobs.schedules.times import Times
 
 CHANGES = {
     "Europe/Berlin": ["2024-03-31", "2024-10-27"],

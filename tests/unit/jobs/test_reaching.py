@@ -9,8 +9,8 @@ import pytest
 
 from mesh.errors import MeshError, SetupError, Unavailable
 from mesh.jobs.reaching import Reaching
-from mesh.jobs.store import JobStore
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.settings import StoreSettings
 from mesh.testing import ManualClock
 
 SETTINGS = StoreSettings(graph="g", servers=("nats://a",))

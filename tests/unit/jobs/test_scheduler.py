@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, Overloaded, RequestError, Unavailable
-from mesh.jobs.firing import FiringState, Seen
-from mesh.jobs.scheduler import HEAL_AFTER_S, Scheduler
+from mesh.jobs.schedules.firing import FiringState, Seen
+from mesh.jobs.schedules.scheduler import HEAL_AFTER_S, Scheduler
 from mesh.testing import ManualClock
 from mesh.v1.batch_service_pb2 import BatchSpec
 from tests.unit.jobs.scheduled import BATCH, HOUR, Batches, Store, hourly, record_of, serving

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import SetupError
-from mesh.jobs.firing import FiringState, Phase, Record
-from mesh.jobs.scheduler import tell_schedules
-from mesh.jobs.schedules import schedules_of, told
-from mesh.jobs.schedules_messages import decode_record, decode_told, encode_record, encode_told
+from mesh.jobs.schedules.firing import FiringState, Phase, Record
+from mesh.jobs.schedules.messages import decode_record, decode_told, encode_record, encode_told
+from mesh.jobs.schedules.schedule import schedules_of, told
+from mesh.jobs.schedules.scheduler import tell_schedules
 from mesh.layers import LAYERS
 from mesh.testing import ManualClock
 from mesh.topology import compile_file

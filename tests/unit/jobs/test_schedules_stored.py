@@ -7,10 +7,10 @@ from collections.abc import Generator
 
 import pytest
 
-from mesh.jobs.firing import FiringState
-from mesh.jobs.scheduler import Scheduler, tell_schedules
-from mesh.jobs.schedules_messages import decode_record
-from mesh.jobs.store import JobStore
+from mesh.jobs.schedules.firing import FiringState
+from mesh.jobs.schedules.messages import decode_record
+from mesh.jobs.schedules.scheduler import Scheduler, tell_schedules
+from mesh.jobs.store.job_store import JobStore
 from tests.harness.nats import Nats, nats_server, settings_of
 from tests.unit.jobs.scheduled import HOUR, Batches, hourly
 

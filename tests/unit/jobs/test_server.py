@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import PlacementError, SetupError
-from mesh.jobs import server
-from mesh.jobs.server import OwnStore, configuration, file_store_bytes, find, locked, prepare, worth_telling
+from mesh.jobs.server import embedded
+from mesh.jobs.server.embedded import OwnStore, configuration, file_store_bytes, find, locked, prepare, worth_telling
 from mesh.supervisor.lifeline import tied
 from mesh.topology import GraphJobs
 from tests.harness.processes import DEADLINE_S, wait_until
@@ -92,7 +92,7 @@ def test_the_server_takes_a_folder_with_quotes_and_backslashes(tmp_path: Path) -
 
 def test_there_is_room_for_every_bound() -> None:
     jobs = GraphJobs(folder="/data", max_queued_bytes=5, dead_max_bytes=7)
-    assert file_store_bytes(jobs) == 12 + server.RESULTS_BYTES
+    assert file_store_bytes(jobs) == 12 + embedded.RESULTS_BYTES
 
 
 def test_the_program_is_that_of_this_environment() -> None:
@@ -164,7 +164,7 @@ def test_credentials_that_are_none_are_made_anew(credentials: str, tmp_path: Pat
 _HOLDER = """
 import sys
 from pathlib import Path
-from mesh.jobs.server import locked
+from mesh.jobs.server.embedded import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.jobs.server_room import ENOUGH_BYTES, StoreRoom
+from mesh.jobs.server.room import ENOUGH_BYTES, StoreRoom
 
 STARTS = "[7] [INF] Starting nats-server"
 FULL = "[7] [ERR] Filestore [soak-work] Critical write error: write /data/msgs/1.blk: no space left on device"

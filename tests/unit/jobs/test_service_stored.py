@@ -14,7 +14,7 @@ import pytest
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, Unavailable
 from mesh.jobs.client import JobClient
 from mesh.jobs.records import RUNS, Job, JobState, Lane, Progress, Work
-from mesh.jobs.store import JobStore, Lease
+from mesh.jobs.store.job_store import JobStore, Lease
 from mesh.tensors import Tensors
 from mesh.transports import ENGINES
 from tests.harness.nats import Nats, nats_server, settings_of

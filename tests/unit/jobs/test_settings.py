@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from mesh.errors import SetupError
 from mesh.jobs import settings
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.callback_hosts import AllowedHosts
+from mesh.jobs.callbacks.hosts import AllowedHosts
 from mesh.jobs.settings import callback_settings, check_installed, store_settings, work_policy
-from mesh.jobs.store_settings import StoreSettings, StoreTls
+from mesh.jobs.store.settings import StoreSettings, StoreTls
+from mesh.jobs.work.backoff import Backoff
 from mesh.topology import Graph, GraphCallbacks, GraphJobs, GraphLimits, GraphTls
 from mesh.topology.spec_jobs import CallbacksFile
 

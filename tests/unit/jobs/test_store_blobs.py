@@ -8,9 +8,9 @@ import pytest
 from obstore.store import MemoryStore
 
 from mesh.errors import NotFound, SetupError, Unavailable
-from mesh.jobs.blobs import BlobFolder, BlobStore, BucketBlobs, id_of, open_blobs
-from mesh.jobs.ids import SECRET_BYTES, Ids
 from mesh.jobs.records import Lane
+from mesh.jobs.store.blobs import BlobFolder, BlobStore, BucketBlobs, id_of, open_blobs
+from mesh.jobs.store.ids import SECRET_BYTES, Ids
 
 IDS = Ids(bytes(SECRET_BYTES))
 KINDS: dict[str, Callable[[Path], BlobStore]] = {

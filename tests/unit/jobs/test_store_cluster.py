@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import RequestError
-from mesh.jobs.store import JobStore
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.settings import StoreSettings
 from tests.harness.nats import Nats
 from tests.harness.nats_cluster import nats_cluster
 from tests.unit.jobs.loaded import PATIENCE_S, Callers, working

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mesh.context import Parameter
 from mesh.errors import InvalidInput, NodeFailed, Overloaded, Unavailable
-from mesh.jobs.codec import (
+from mesh.jobs.records import KEPT_ATTEMPTS, Attempt, Callback, Job, JobState, Lane, Progress, Work
+from mesh.jobs.store.codec import (
     decode_inputs,
     decode_outputs,
     decode_progress,
@@ -26,7 +27,6 @@ from mesh.jobs.codec import (
     queued,
     stored_job,
 )
-from mesh.jobs.records import KEPT_ATTEMPTS, Attempt, Callback, Job, JobState, Lane, Progress, Work
 from mesh.tensors import Tensors
 from mesh.v1.call_pb2 import CallReport
 from mesh.v1.job_record_pb2 import StoredHead, StoredJob, StoredWork

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import Overloaded
-from mesh.jobs.disk import Disk
+from mesh.jobs.store.disk import Disk
 
 MIB = 1 << 20
 

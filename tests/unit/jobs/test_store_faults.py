@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mesh.errors import NodeFailed, Overloaded, SetupError, Unavailable
-from mesh.jobs.connection import Connection
 from mesh.jobs.records import RUNS, Job, JobState, Progress
-from mesh.jobs.store import JobStore
-from mesh.jobs.subjects import Subjects
+from mesh.jobs.store.connection import Connection
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.subjects import Subjects
 from tests.harness.nats import Nats, free_port, nats_server, settings_of
 from tests.unit.jobs.store_given import PATIENCE_S, again, ask, begun, large, opened, taken, tensors, work
 

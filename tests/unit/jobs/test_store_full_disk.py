@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import Overloaded, RequestError, Unavailable
 from mesh.jobs.records import JobState
-from mesh.jobs.store import JobStore
+from mesh.jobs.store.job_store import JobStore
 from tests.harness.disk import small_disk
 from tests.harness.nats import Nats, settings_of
 from tests.unit.jobs.loaded import Callers, work, working
@@ -58,7 +58,7 @@ async def test_what_was_acknowledged_before_the_disk_was_full_is_done_when_it_is
                 # It can be looked at, full as it is.
                 assert {(await store.get(name)).state for name in ids.values()} == {JobState.QUEUED}
                 disk.free()
-                # Such a server does not write again until it is started again: see `mesh.jobs.server_room`.
+                # Such a server does not write again until it is started again: see `mesh.jobs.server.room`.
                 server.restart()
                 await finished(store, ids)
         finally:

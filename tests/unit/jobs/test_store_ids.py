@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.jobs.ids import ID_CHARACTERS, SECRET_BYTES, Ids
 from mesh.jobs.records import Lane
+from mesh.jobs.store.ids import ID_CHARACTERS, SECRET_BYTES, Ids
 
 SECRET = bytes(range(SECRET_BYTES))
 IDS = Ids(SECRET)

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh.errors import InvalidInput, Overloaded, Unavailable
-from mesh.jobs.connection import Connection
-from mesh.jobs.group_commit import GroupCommit
-from mesh.jobs.jetstream import ApiError, JetStream, new_token
 from mesh.jobs.records import Conflict
+from mesh.jobs.store.connection import Connection
+from mesh.jobs.store.group_commit import GroupCommit
+from mesh.jobs.store.jetstream import ApiError, JetStream, new_token
 from tests.harness.nats import Nats, nats_cluster, nats_server, settings_of
 from tests.unit.jobs.store_given import PATIENCE_S, again, ask, begun, large, opened, tensors, work
 

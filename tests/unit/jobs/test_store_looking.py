@@ -10,8 +10,8 @@ import pytest
 
 from mesh.errors import InvalidInput, NodeFailed, NotFound, Overloaded, Unavailable
 from mesh.jobs.records import RUNS, Callback, Conflict, Job, JobState, Lane, Progress, Work
-from mesh.jobs.store import JobStore
-from mesh.jobs.subjects import Subjects
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.subjects import Subjects
 from tests.harness.nats import Nats, nats_server
 from tests.unit.jobs.store_given import (
     PATIENCE_S,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import Cancelled, DeadlineExceeded, NodeFailed, RequestError, Unavailable
-from mesh.jobs.next_step import Attempted, Ended, NotYet, Over, next_step, over, put_off, untouched
 from mesh.jobs.records import OVER, Attempt, Job, JobState, Lane
-from mesh.jobs.store_settings import StoreSettings
+from mesh.jobs.store.next_step import Attempted, Ended, NotYet, Over, next_step, over, put_off, untouched
+from mesh.jobs.store.settings import StoreSettings
 
 NOW = 1000.0
 SETTINGS = StoreSettings(graph="g", servers=("nats://a",), attempts=3, result_ttl_s=100.0, dead_ttl_s=500.0)

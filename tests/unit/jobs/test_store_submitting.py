@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import InvalidInput, NotFound, Overloaded
 from mesh.jobs.records import RUNS, Callback, JobState, Lane, Work
-from mesh.jobs.subjects import Subjects
+from mesh.jobs.store.subjects import Subjects
 from tests.harness.nats import Nats, nats_server
 from tests.unit.jobs.store_given import Wall, again, ask, begun, large, opened, taken, tensors, work
 

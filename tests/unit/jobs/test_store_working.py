@@ -7,7 +7,7 @@ import pytest
 
 from mesh.errors import Cancelled, DeadlineExceeded, InvalidInput, NodeFailed, Unavailable
 from mesh.jobs.records import RUNS, JobState, Lane, Work
-from mesh.jobs.subjects import Subjects
+from mesh.jobs.store.subjects import Subjects
 from mesh.v1.call_pb2 import CallReport
 from tests.harness.nats import Nats, nats_server
 from tests.unit.jobs.store_given import (

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mesh.errors import InvalidInput, Unavailable
-from mesh.jobs.backoff import Backoff
 from mesh.jobs.records import Callback, JobState, Lane, Work
-from mesh.jobs.store import Lease
-from mesh.jobs.work import JobWorker
-from mesh.jobs.work_counts import WorkCounts
+from mesh.jobs.store.job_store import Lease
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.counts import WorkCounts
+from mesh.jobs.work.worker import JobWorker
 from mesh.tensors import Tensors
 from mesh.testing import ManualClock
 from tests.harness.nats import Nats, nats_server

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from mesh.context import Context
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, RequestError, Unavailable
-from mesh.jobs.attempt import GraphRun
+from mesh.jobs.work.attempt import GraphRun
 from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
 from mesh.runtime.worker import limits_of

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, Overloaded, RequestError, Unavailable
-from mesh.jobs.attempt import GraphRun
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.carrying import CUT_OFF_S, Carrier, TaskRunner, WorkPolicy
 from mesh.jobs.records import Lane, Work
-from mesh.jobs.store import Lease
-from mesh.jobs.work_counts import WorkCounter, WorkCounts
+from mesh.jobs.store.job_store import Lease
+from mesh.jobs.work.attempt import GraphRun
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.carrying import CUT_OFF_S, Carrier, TaskRunner, WorkPolicy
+from mesh.jobs.work.counts import WorkCounter, WorkCounts
 from mesh.testing import settle
 from tests.unit.jobs.held import ScriptedDelivery, ScriptedLease
 from tests.unit.runtime.given import Flow, flow, numbers, topology, values

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from mesh.errors import InvalidInput, Overloaded, Unavailable
-from mesh.jobs.holding import Unwritten, hand_in, hold
-from mesh.jobs.pausing import happens, pause
+from mesh.jobs.work.holding import Unwritten, hand_in, hold
+from mesh.jobs.work.pausing import happens, pause
 from mesh.testing import ManualClock, settle
 
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh.errors import Unavailable
-from mesh.jobs.attempt import GraphRun
-from mesh.jobs.carrying import TaskRunner
 from mesh.jobs.records import RUNS, Lane, Work
-from mesh.jobs.store import Lease
-from mesh.jobs.work import LAST_S, SWEEP_S, JobWorker, WorkBounds
-from mesh.jobs.work_counts import WorkCounts
+from mesh.jobs.store.job_store import Lease
+from mesh.jobs.work.attempt import GraphRun
+from mesh.jobs.work.carrying import TaskRunner
+from mesh.jobs.work.counts import WorkCounts
+from mesh.jobs.work.worker import LAST_S, SWEEP_S, JobWorker, WorkBounds
 from mesh.testing import settle
 from tests.unit.jobs.held import ScriptedDelivery, ScriptedLease, ScriptedStore
 from tests.unit.runtime.given import Flow, flow, numbers, topology

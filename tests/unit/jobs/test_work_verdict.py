@@ -20,8 +20,8 @@ from mesh.errors import (
     RequestError,
     Unavailable,
 )
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.verdict import Fail, Retry, judge
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.verdict import Fail, Retry, judge
 from mesh.transports.status import error_of_call
 
 BACKOFF = Backoff(first_s=1, most_s=60)

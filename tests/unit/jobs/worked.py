@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from mesh.context import Context
 from mesh.errors import Unavailable
-from mesh.jobs.attempt import GraphRun
-from mesh.jobs.backoff import Backoff
-from mesh.jobs.carrying import WorkPolicy
 from mesh.jobs.records import Job, Progress, Work
-from mesh.jobs.store import JobStore
-from mesh.jobs.store_settings import StoreSettings
-from mesh.jobs.work import JobWorker, WorkBounds
+from mesh.jobs.store.job_store import JobStore
+from mesh.jobs.store.settings import StoreSettings
+from mesh.jobs.work.attempt import GraphRun
+from mesh.jobs.work.backoff import Backoff
+from mesh.jobs.work.carrying import WorkPolicy
+from mesh.jobs.work.worker import JobWorker, WorkBounds
 from mesh.tensors import Tensors
 from tests.harness.nats import Nats, settings_of
 from tests.unit.runtime.given import flow, topology
