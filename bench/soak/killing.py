@@ -140,7 +140,8 @@ class Victims:
         """Start it again where it left by itself."""
         if self._mesh is not None and self._mesh.process.poll() is not None:
             self.left += 1
-            print("\n".join(["the mesh left by itself:", *self._mesh.lines[-20:]]), flush=True)
+            told = [line for line in self._mesh.lines if line.startswith("mesh: ")]
+            print("\n".join(["the mesh left by itself:", *told[-30:]]), flush=True)
             self._mesh.close()
             self._start()
 

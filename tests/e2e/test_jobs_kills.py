@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 JOBS = 300
-KILLS = {"worker": 7, "gateway": 3, "nats-server": 6, "supervisor": 2}
+KILLS = {"worker": 8, "gateway": 2, "nats-server": 6, "supervisor": 2}
 
 
 async def test_nothing_is_lost_whatever_is_killed() -> None:
