@@ -4,7 +4,7 @@
 #   make test    every test
 #   make check   what CI runs: lint, types, import contracts, protos, tests
 #   make bench   measure, write bench/results/ and docs/performance.md
-#   make soak    JOBS jobs under load, KILLS kills of what runs them; write bench/results/soak.json
+#   make soak    JOBS jobs under load, KILLS kills of what runs them; batches of ROWS rows, ROW_KILLS kills
 #   make fuzz    feed the wire with what libFuzzer thinks of, for FUZZ_S seconds
 #   make protos  generate mesh/v1 from protos/
 #   make models  make the small models anew (they are committed)
@@ -95,11 +95,14 @@ bench: setup fetch
 	@$(PY) -m pip install --quiet --group bench || echo "a peer cannot be installed on this Python: its columns will be missing"
 	$(PY) -m bench
 
-# Minutes for 100,000 jobs; hours for the long run, JOBS=1000000 KILLS=1000.
+# Minutes for 100,000 jobs; hours for the long run, JOBS=1000000 KILLS=1000. Two batches, five minutes; each of so many rows.
 JOBS ?= 100000
 KILLS ?= 100
+ROWS ?= 250000
+ROW_KILLS ?= 30
 soak: setup
 	$(PY) -m bench.soak --jobs $(JOBS) --kills $(KILLS)
+	$(PY) -m bench.soak_batches --rows $(ROWS) --kills $(ROW_KILLS)
 
 # atheris has wheels for few Pythons: it lives apart.
 $(VENV)/fuzz/.ready: pyproject.toml $(READY)

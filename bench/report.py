@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.soak.told import table as soak_table
+from bench.soak_batches.told import table as soak_batches_table
 from bench.wire.page import wire_tables
 
 __all__ = ["write_page"]
@@ -208,6 +209,7 @@ TABLES = {
     "jobs": _jobs,
     "soak": soak_table,
     "batches": _batches,
+    "soak_batches": soak_batches_table,
     "compiling": _compiling,
 }
 """Topic -> what makes its table."""
