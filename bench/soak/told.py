@@ -90,6 +90,10 @@ def table(told: dict[str, Any]) -> str:
         ("wrong answers, failures and other faults", f"**{sum(told['faults'].values())}**"),
         ("ids with two different visible ends", f"**{told['ids_with_two_ends']}** of {told['looks']:,} looks"),
         ("jobs by attempts", attempts),
+        (
+            "meshes that gave up on a process killed six times in a row, and were started again",
+            str(told.get("left", 0)),
+        ),
         ("calls that were repeated", f"{told['unanswered']:,}"),
         ("jobs/s over all, restarts included", f"{told['jobs_per_s']:,.0f}"),
     ]
