@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-from mesh.cli import batch, cache, call, check, graph, job, load, schema, stats, up, worker
 from mesh.errors import RequestError, SetupError
 from mesh.units import format_duration
 
 __all__ = ["main"]
 
+COMMANDS = ("up", "check", "graph", "call", "job", "batch", "load", "stats", "cache", "schema", "worker")
+"""Modules of this package, in the order in which they are told of."""
 EXIT_FAILED = 1
 EXIT_SETUP = 2
 EXIT_INTERRUPTED = 130
@@ -26,8 +28,11 @@ QUIET = {
 """What libraries are told by the environment, theirs and the workers'; whoever set it already knows better."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The command line: all of it, or with one command only, whose modules are then the only ones that are loaded.
+
+    Every worker is a command, and half of what it would load else is for others.
+    """
     made = argparse.ArgumentParser(
         prog="mesh",
         description="Serve machine-learning models as a graph of nodes, written in one topology file.",
@@ -35,14 +40,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"mesh {version('inference-mesh')}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (up, check, graph, call, job, batch, load, stats, cache, schema, worker):
-        module.add(commands)
+    for name in [command] if command in COMMANDS else COMMANDS:
+        import_module(f"mesh.cli.{name}").add(commands)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = parser(given[0] if given else "").parse_args(given)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     command: Callable[[argparse.Namespace], int] = arguments.run
