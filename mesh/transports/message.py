@@ -1,35 +1,41 @@
 """Whole calls and answers, bytes to tensors and back: the fast path of the codec.
 
 The requests of Preprocess, Predict and Run have one layout (name 1, inputs 2, options 3), and so have their answers and
-Aggregate's (outputs 1, report 2; Run's has a request id as well, 3, and those of nodes have sources, 4). Small messages
-go through protobuf. In large ones only the small fields do: a tensor's data is spliced in by hand when written, which
-copies it once, and found by walking over the fields when read, which copies it not at all. Any protobuf decoder reads
-what is written here.
+Aggregate's (outputs 1, report 2; Run's has a request id as well, 3, and those of nodes have sources, 4). Only the small
+fields are written by protobuf: a tensor's data is spliced in by hand, which copies it once; what stands before the data
+of a small tensor is remembered, since it is the same for all of one name and shape. Small messages are read by
+protobuf, large ones by walking over the fields, which copies data not at all. Any protobuf decoder reads what is
+written here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from mesh.errors import InvalidInput
-from mesh.tensors import Tensors
+from mesh.tensors import Array, Tensors
 from mesh.transports.codec import (
     collect_tensors,
     decode_sources,
+    encode_bytes,
     encode_data,
     encode_head,
     encode_sources,
-    encode_tensors,
 )
 from mesh.v1 import call_pb2, graph_service_pb2, predict_service_pb2, tensor_pb2
 
 __all__ = ["decode_answer", "decode_call", "encode_answer", "encode_call"]
 
 SPLICED_FROM = 64 << 10
-"""Bytes from which a message is worth splicing: below, protobuf's C code is quicker than a walk in Python."""
+"""Bytes of tensors from which a message is worth aligning, and reading in place: below, protobuf's C code is quicker
+than a walk in Python."""
+REMEMBERED = 1024
+"""Names and shapes of small tensors for which it is remembered what stands before their data."""
 ALIGNMENT = 16
 """Data begins at a multiple of this, so that the far side's arrays are aligned in place (see Tensor.padding)."""
 
@@ -45,11 +51,8 @@ MAX_FIELDS = 4096
 
 def encode_call(name: str, inputs: Tensors, options: call_pb2.CallOptions) -> bytes:
     """A PreprocessRequest, PredictRequest or RunRequest."""
-    if inputs.nbytes < SPLICED_FROM:
-        message = graph_service_pb2.RunRequest(graph=name, inputs=encode_tensors(inputs), options=options)
-        return message.SerializeToString()
-    small = graph_service_pb2.RunRequest(graph=name, options=options)
-    return _spliced(small.SerializeToString(), _INPUTS, inputs)
+    small = graph_service_pb2.RunRequest(graph=name, options=options).SerializeToString()
+    return _with_tensors(small, _INPUTS, inputs)
 
 
 def decode_call(raw: bytes) -> tuple[str, Tensors | InvalidInput, call_pb2.CallOptions]:
@@ -75,18 +78,14 @@ def decode_call(raw: bytes) -> tuple[str, Tensors | InvalidInput, call_pb2.CallO
 
 def encode_answer(outputs: Tensors, report: call_pb2.CallReport | None, request_id: str = "") -> bytes:
     """A PreprocessResponse, PredictResponse, AggregateResponse or RunResponse; only the last has a request id."""
-    if outputs.nbytes < SPLICED_FROM:
-        message = graph_service_pb2.RunResponse(outputs=encode_tensors(outputs), report=report, request_id=request_id)
-        return message.SerializeToString() + _sources(outputs)
-    small = graph_service_pb2.RunResponse(report=report, request_id=request_id)
-    return _spliced(small.SerializeToString() + _sources(outputs), _OUTPUTS, outputs)
-
-
-def _sources(outputs: Tensors) -> bytes:
-    # Two messages one after the other are, to protobuf, one message with the fields of both.
-    if outputs.sources is None:
-        return b""
-    return predict_service_pb2.PredictResponse(sources=encode_sources(outputs.sources)).SerializeToString()
+    small = b""
+    if report is not None or request_id:
+        small = graph_service_pb2.RunResponse(report=report, request_id=request_id).SerializeToString()
+    if outputs.sources is not None:
+        # Two messages one after the other are, to protobuf, one message with the fields of both.
+        sources = encode_sources(outputs.sources)
+        small += predict_service_pb2.PredictResponse(sources=sources).SerializeToString()
+    return _with_tensors(small, _OUTPUTS, outputs)
 
 
 def decode_answer(raw: bytes) -> tuple[Tensors, call_pb2.CallReport]:
@@ -117,7 +116,33 @@ def _parsed(kind: Any, raw: bytes) -> Any:
 # Writing: small fields by protobuf, data between them as it is.
 
 
-def _spliced(small: bytes, field: int, tensors: Tensors) -> bytes:
+def _with_tensors(small: bytes, field: int, tensors: Tensors) -> bytes:
+    if tensors.nbytes >= SPLICED_FROM:
+        return _aligned(small, field, tensors)
+    parts = [small]
+    for name, array in tensors.items():
+        data = encode_bytes(array)
+        if array.dtype.hasobject:
+            parts.append(_before(field, name, array, len(data)))
+        else:
+            parts.append(_remembered(field, name, array.dtype, array.shape))
+        parts.append(data)
+    return b"".join(parts)
+
+
+@lru_cache(REMEMBERED)
+def _remembered(field: int, name: str, dtype: Any, shape: tuple[int, ...]) -> bytes:
+    """What stands before the data of a tensor whose elements have a fixed size."""
+    array: Array = np.empty(shape, dtype)
+    return _before(field, name, array, array.nbytes)
+
+
+def _before(field: int, name: str, array: Array, length: int) -> bytes:
+    head = encode_head(name, array).SerializeToString() + _tag(_DATA) + _varint(length)
+    return _tag(field) + _varint(len(head) + length) + head
+
+
+def _aligned(small: bytes, field: int, tensors: Tensors) -> bytes:
     parts: list[bytes | memoryview] = [small]
     position = len(small)
     for name, array in tensors.items():
