@@ -11,10 +11,11 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mesh.errors import DeadlineExceeded, NodeFailed, RequestError
 from mesh.tensors import Array
@@ -207,6 +208,12 @@ class Context:
                 work.close()
             raise self._not_begun()
         before = task.cancelling()
+        steps = work.__await__()
+        try:
+            waits_for = steps.send(None)
+        except StopIteration as ready:
+            # The common case of an answer that is there: no timer.
+            return ready.value
         expired = False
 
         def expire() -> None:
@@ -216,7 +223,7 @@ class Context:
 
         timer = self.clock.call_at(self.deadline, expire)
         try:
-            result = await work
+            result = await _rest(steps, waits_for)
         except (asyncio.CancelledError, Exception):
             # Ours alone: a caller's own cancellation that came as well must go on up.
             if expired and task.uncancel() <= before:
@@ -249,6 +256,21 @@ class Context:
         log.error("node %s failed on request %s", node or "?", self.request_id, exc_info=error)
         text = f"the node raised {type(error).__name__}; the worker's log has the cause"
         raise NodeFailed(text, node=node, request_id=self.request_id) from error
+
+
+@types.coroutine
+def _rest(steps: Generator[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """What is left of some work that has begun, and waits for something: to be awaited in its place."""
+    while True:
+        try:
+            yield waits_for
+        except BaseException as error:
+            try:
+                waits_for = steps.throw(error)
+            except StopIteration as finished:
+                return finished.value
+        else:
+            return (yield from steps)
 
 
 def cancel_requested() -> bool:

@@ -12,7 +12,7 @@ waiting, whichever rows the batches were made of.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -186,9 +186,9 @@ class CountedGraph:
         self._call = counter.around(root)
         self._counter = counter
 
-    async def __call__(self, request: Tensors, context: Context, /) -> Tensors:
+    def __call__(self, request: Tensors, context: Context, /) -> Coroutine[Any, Any, Tensors]:
         """As the graph itself."""
-        return await self._call(request, context)
+        return self._call(request, context)
 
     async def stream(self, request: Tensors, context: Context, /) -> AsyncGenerator[Event, None]:
         """As the graph itself; a stream whose last event is an error is a request that failed."""

@@ -34,6 +34,7 @@ class Admission:
             if len(front) == 1:
                 self._unnamed[kind] = front[0]
         self._limits = limits
+        self._most_bytes = {kind: limits.most_bytes(kind) for kind in self.kinds}
         self._in_flight = 0
         self._open = True
 
@@ -96,7 +97,7 @@ class Admission:
         try:
             limited = self._enter(context)
             try:
-                check_request(request, endpoint.kind, self._limits)
+                check_request(request, self._most_bytes[endpoint.kind])
                 answer = await limited.run(endpoint.handler(request, limited))
                 return self._checked(answer, endpoint)
             finally:
@@ -110,7 +111,7 @@ class Admission:
         try:
             limited = self._enter(context)
             try:
-                check_request(request, endpoint.kind, self._limits)
+                check_request(request, self._most_bytes[endpoint.kind])
                 events = cast("GraphHandler", endpoint.handler).stream(request, limited)
                 async with aclosing(events):
                     while True:
@@ -128,26 +129,25 @@ class Admission:
             raise
 
     def _checked(self, answer: object, endpoint: Endpoint) -> Tensors:
-        if endpoint.kind == CACHE and isinstance(answer, CacheAnswer):
-            return cast("Tensors", answer)  # whoever asks a cache knows what it answers
         if not isinstance(answer, Tensors):
+            if endpoint.kind == CACHE and isinstance(answer, CacheAnswer):
+                return cast("Tensors", answer)  # whoever asks a cache knows what it answers
             raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
-        answer.check_size(self._limits.most_bytes(endpoint.kind), "gives")
+        answer.check_size(self._most_bytes[endpoint.kind], "gives")
         return answer
 
 
-def check_request(request: Request, kind: str, limits: Limits) -> None:
+def check_request(request: Request, most_bytes: int) -> None:
     """Hold a request's size against what a call carries.
 
     Raises:
         InvalidInput: It is larger; names the largest tensor.
     """
-    if isinstance(request, CacheCall):
-        request.check_size(limits.most_bytes(kind))
-        return
     if isinstance(request, Tensors):
-        request.check_size(limits.most_bytes(kind), "takes")
-        return
-    for result in request.values():
-        if isinstance(result, Tensors):
-            result.check_size(limits.most_bytes(kind), "takes")
+        request.check_size(most_bytes, "takes")
+    elif isinstance(request, CacheCall):
+        request.check_size(most_bytes)
+    else:
+        for result in request.values():
+            if isinstance(result, Tensors):
+                result.check_size(most_bytes, "takes")

@@ -258,25 +258,30 @@ def context_of(options: call_pb2.CallOptions, remaining_s: float | None, clock: 
     Raises:
         InvalidInput: More parameters, or longer names, than are taken.
     """
-    if len(options.request_id) > MAX_NAME:
+    request_id = options.request_id
+    if len(request_id) > MAX_NAME:
         raise InvalidInput(f"request_id is longer than {MAX_NAME} characters")
-    if len(options.parameters) > MAX_PARAMETERS:
-        raise InvalidInput(f"{len(options.parameters)} parameters; at most {MAX_PARAMETERS} are taken")
+    return Context(
+        request_id=request_id or new_request_id(),
+        deadline=None if remaining_s is None else clock.now() + remaining_s,
+        parameters=_decode_parameters(options.parameters) if options.parameters else {},
+        timings=[] if options.report_timings else None,
+        joins=[],
+        clock=clock,
+    )
+
+
+def _decode_parameters(sent: Mapping[str, call_pb2.Parameter]) -> dict[str, Parameter]:
+    if len(sent) > MAX_PARAMETERS:
+        raise InvalidInput(f"{len(sent)} parameters; at most {MAX_PARAMETERS} are taken")
     parameters: dict[str, Parameter] = {}
-    for name, message in options.parameters.items():
+    for name, message in sent.items():
         kind = message.WhichOneof("value")
         if kind is None or len(name) > MAX_NAME:
             problem = "has no value" if kind is None else f"has a name of more than {MAX_NAME} characters"
             raise InvalidInput(f"parameter {name[:MAX_NAME]!r} {problem}")
         parameters[name] = getattr(message, kind)
-    return Context(
-        request_id=options.request_id or new_request_id(),
-        deadline=None if remaining_s is None else clock.now() + remaining_s,
-        parameters=parameters,
-        timings=[] if options.report_timings else None,
-        joins=[],
-        clock=clock,
-    )
+    return parameters
 
 
 def duration(value_s: float) -> Duration:

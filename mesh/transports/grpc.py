@@ -195,7 +195,7 @@ class GrpcLink:
 
         async def call(request: Any, context: Context, /) -> Tensors:
             try:
-                check_request(request, kind, self._limits)
+                check_request(request, self._limits.most_bytes(kind))
                 return await self._call(method, encode(name, request, context), context)
             except RequestError as error:
                 error.locate(node=node_named(kind, name), request_id=context.request_id)
@@ -216,7 +216,7 @@ class GrpcLink:
         async def call(request: CacheCall, context: Context, /) -> CacheAnswer:
             request = request if name == CACHES else replace(request, cache=name)
             try:
-                check_request(request, CACHE, self._limits)
+                check_request(request, self._limits.most_bytes(CACHE))
                 message: Any = encode_cache_call(request)
                 if request.verb == "prefetch":
                     message.options.CopyFrom(encode_options(context))

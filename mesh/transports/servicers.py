@@ -45,21 +45,6 @@ __all__ = ["SERVICES", "add_servicers"]
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
-class _Arrival:
-    """A call that arrived: its context, and when that was."""
-
-    __slots__ = ("_started", "context", "request_id")
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.request_id = context.request_id
-        self._started = time.perf_counter()
-
-    def report(self) -> call_pb2.CallReport | None:
-        """How it went so far; None where there is nothing to tell."""
-        return encode_report(self.context, time.perf_counter() - self._started)
-
-
 class Servicer:
     """Answers for the endpoints of one listener: finds the endpoint, makes a context, runs, ends with a typed error."""
 
@@ -69,32 +54,21 @@ class Servicer:
 
     def unary(self, kind: str) -> Callable[[bytes, Call], Awaitable[bytes]]:
         """One batch for a node or graph of `kind`; bytes to bytes, see `mesh.transports.message`."""
+        admission, named = self._admission, kind == GRAPH
 
         async def answer(raw: bytes, call: Call) -> bytes:
             request_id = ""
             try:
                 name, request, options = decode_call(raw)
                 request_id = options.request_id
-                endpoint = self._admission.find(kind, name)
-                arrival = self._arrival(options, call)
-                outputs = await self._run(endpoint, request, arrival)
-                return encode_answer(outputs, arrival.report(), arrival.request_id if kind == GRAPH else "")
+                endpoint = admission.find(kind, name)
+                context, began = _arrived(options, call)
+                outputs = await admission.run(endpoint, _readable(request, endpoint, context), context)
+                return encode_answer(outputs, _report(context, began), context.request_id if named else "")
             except RequestError as error:
                 return await end_with(error, request_id, call)
 
         return answer
-
-    def _arrival(self, options: call_pb2.CallOptions, call: Call) -> _Arrival:
-        # The stubs say float, but a call without a deadline gives None.
-        remaining_s = cast("float | None", call.time_remaining())
-        return _Arrival(context_of(options, remaining_s))
-
-    async def _run(self, endpoint: Endpoint, request: Tensors | InvalidInput, arrival: _Arrival) -> Tensors:
-        if isinstance(request, InvalidInput):
-            # A tensor that cannot be read is told of in the same way as one that does not fit.
-            request.locate(node=endpoint.node, request_id=arrival.request_id)
-            raise request
-        return await self._admission.run(endpoint, request, arrival.context)
 
     async def predict_stream(
         self, request_iterator: AsyncIterator[predict_service_pb2.PredictStreamRequest], call: Call
@@ -133,13 +107,14 @@ class Servicer:
         request_id = request.options.request_id
         try:
             endpoint = self._admission.find("predict", request.node)
-            arrival = self._arrival(request.options, call)
-            request_id = arrival.request_id
-            outputs = await self._run(endpoint, _inputs(request), arrival)
+            context, began = _arrived(request.options, call)
+            request_id = context.request_id
+            inputs = _readable(_inputs(request), endpoint, context)
+            outputs = await self._admission.run(endpoint, inputs, context)
         except RequestError as error:
             error.request_id = error.request_id or request_id
             return predict_service_pb2.PredictStreamResponse(request_id=request_id, error=encode_error(error))
-        response = predict_service_pb2.PredictResponse(outputs=encode_tensors(outputs), report=arrival.report())
+        response = predict_service_pb2.PredictResponse(outputs=encode_tensors(outputs), report=_report(context, began))
         if outputs.sources is not None:
             response.sources.CopyFrom(encode_sources(outputs.sources))
         return predict_service_pb2.PredictStreamResponse(request_id=request_id, response=response)
@@ -148,10 +123,10 @@ class Servicer:
         """The branches of one request."""
         try:
             endpoint = self._admission.find("aggregate", request.node)
-            arrival = self._arrival(request.options, call)
+            context, began = _arrived(request.options, call)
             branches = _branches(request, endpoint.name)
-            outputs = await self._admission.run(endpoint, branches, arrival.context)
-            return encode_answer(outputs, arrival.report())
+            outputs = await self._admission.run(endpoint, branches, context)
+            return encode_answer(outputs, _report(context, began))
         except RequestError as error:
             return await end_with(error, request.options.request_id, call)
 
@@ -162,8 +137,8 @@ class Servicer:
             options = request.options if verb == "prefetch" else call_pb2.CallOptions()
             try:
                 asked = decode_cache_call(verb, request)
-                arrival = self._arrival(options, call)
-                found: Any = await self._admission.run(self._admission.find_cache(asked.cache), asked, arrival.context)
+                context, _ = _arrived(options, call)
+                found: Any = await self._admission.run(self._admission.find_cache(asked.cache), asked, context)
                 return encode_cache_answer(verb, found)
             except RequestError as error:
                 return await end_with(error, options.request_id, call)
@@ -177,15 +152,15 @@ class Servicer:
         run = request.request
         try:
             endpoint = self._admission.find(GRAPH, run.graph)
-            arrival = self._arrival(run.options, call)
+            context, began = _arrived(run.options, call)
             inputs = decode_tensors(run.inputs)
-            async with aclosing(self._admission.stream(endpoint, inputs, arrival.context)) as events:
+            async with aclosing(self._admission.stream(endpoint, inputs, context)) as events:
                 async for node, result in events:
                     yield _event(node, result)
         except RequestError as error:
             await end_with(error, run.options.request_id, call)
             return
-        finished = graph_service_pb2.RunFinished(request_id=arrival.request_id, report=arrival.report())
+        finished = graph_service_pb2.RunFinished(request_id=context.request_id, report=_report(context, began))
         yield graph_service_pb2.RunStreamResponse(finished=finished)
 
     async def describe(
@@ -209,6 +184,26 @@ class Servicer:
             await end_with(NotFound(UNCOUNTED), "", call)
             raise NotFound(UNCOUNTED)
         return encode_statistics(await self._tell(request.own))
+
+
+def _arrived(options: call_pb2.CallOptions, call: Call) -> tuple[Context, float]:
+    """The context of a call that arrived, and when that was."""
+    # The stubs say float, but a call without a deadline gives None.
+    remaining_s = cast("float | None", call.time_remaining())
+    return context_of(options, remaining_s), time.perf_counter()
+
+
+def _report(context: Context, began: float) -> call_pb2.CallReport | None:
+    """How a call went so far; None where there is nothing to tell."""
+    return encode_report(context, time.perf_counter() - began)
+
+
+def _readable(request: Tensors | InvalidInput, endpoint: Endpoint, context: Context) -> Tensors:
+    """The request; a tensor in it that cannot be read is told of in the same way as one that does not fit."""
+    if isinstance(request, InvalidInput):
+        request.locate(node=endpoint.node, request_id=context.request_id)
+        raise request
+    return request
 
 
 async def end_with(error: RequestError, request_id: str, call: Call) -> bytes:

@@ -49,6 +49,60 @@ async def test_work_that_ends_in_time_is_answered_and_leaves_no_timer() -> None:
     assert clock.planned == 0
 
 
+async def test_work_that_waits_for_nothing_never_has_a_timer() -> None:
+    clock, context = within(5.0)
+
+    async def work() -> int:
+        assert clock.planned == 0
+        return 7
+
+    assert await context.run(work()) == 7
+
+
+async def test_the_deadline_holds_for_work_that_waits_a_second_time() -> None:
+    clock, context = within(5.0)
+    waited: list[str] = []
+
+    async def work() -> None:
+        first = asyncio.Event()
+        clock.call_at(clock.now() + 1.0, first.set)
+        await first.wait()
+        waited.append("once")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            waited.append("twice")
+            await asyncio.sleep(0)
+            raise
+
+    running = asyncio.ensure_future(context.run(work()))
+    await clock.advance(1.0)
+    assert waited == ["once"]
+    await clock.advance(4.0)
+    with pytest.raises(DeadlineExceeded, match="the deadline passed"):
+        await running
+    assert waited == ["once", "twice"]
+    assert clock.planned == 0
+
+
+async def test_what_work_awaits_may_fail_and_be_handled_in_it() -> None:
+    _, context = within(5.0)
+    awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def work() -> str:
+        try:
+            await awaited
+        except ValueError as error:
+            await asyncio.sleep(0)
+            return str(error)
+        return ""
+
+    running = asyncio.ensure_future(context.run(work()))
+    await settle()
+    awaited.set_exception(ValueError("what was awaited failed"))
+    assert await running == "what was awaited failed"
+
+
 async def test_work_is_cancelled_at_the_very_deadline() -> None:
     clock, context = within(5.0)
     cancelled_at: list[float] = []
