@@ -186,7 +186,7 @@ def refused_of(text: str, folder: Path, most: int) -> int:
 @pytest.mark.parametrize("name", FILES)
 def test_a_broken_topology_is_refused_in_its_place_or_is_right_still(name: str) -> None:
     text = FILES[name].read_text()
-    models = [MODELS / model for model in re.findall(r"fetched/[\w.-]+", text)]
+    models = [MODELS / model for model in re.findall(r": (fetched/[\w.-]+)", text)]
     most = FEW if any(model.stat().st_size > LARGE_BYTES for model in models) else MANY
     assert isinstance(outcome(text, TOPOLOGIES), Compiled)
     assert refused_of(text, TOPOLOGIES, most) >= most // 2

@@ -23,11 +23,13 @@ __all__ = [
     "UNBOUNDED",
     "Code",
     "Ending",
+    "TooSoon",
     "as_grpcio",
     "ask",
     "ending",
     "handler",
     "pair",
+    "soon",
 ]
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -44,6 +46,22 @@ Behaviour = Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]
 
 _pauses: ContextVar[int] = ContextVar("_pauses", default=0)
 """Turns of the loop between two requests of a call."""
+
+
+_soon_s: ContextVar[float] = ContextVar("_soon_s", default=0.1)
+MOST_SOON_S = 10.0
+
+
+def soon() -> float:
+    """A time, in seconds, in which a call that is held up should have come to where it is held up."""
+    return _soon_s.get()
+
+
+class TooSoon(Exception):
+    """The time was over before the call had come there, on a machine that has other things to do.
+
+    It is tried again with four times as much.
+    """
 
 
 class Crossed(Exception):
@@ -63,6 +81,7 @@ def as_grpcio(scenario: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
 
     async def observed(engines: str, given: dict[str, Any]) -> Any:
         _pauses.set(0)
+        _soon_s.set(0.1)
         for attempt in itertools.count(1):
             try:
                 return await scenario(engines=engines, **given)
@@ -70,6 +89,9 @@ def as_grpcio(scenario: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
                 assert engines.startswith("grpcio")
                 assert attempt < MOST_ATTEMPTS
                 _pauses.set(attempt * attempt)
+            except TooSoon:
+                assert soon() < MOST_SOON_S
+                _soon_s.set(4 * soon())
 
     @pytest.mark.parametrize("engines", MATRIX)
     @functools.wraps(scenario)

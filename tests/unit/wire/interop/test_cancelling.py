@@ -18,12 +18,15 @@ class Held:
 
     def __init__(self, until: str) -> None:
         self._until = until
+        self.began = False
         self.there = asyncio.Event()
         self.gone = asyncio.Event()
         self.seen: list[Any] = []
         self._over = asyncio.Event()
 
     async def behave(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        self.began = True
+
         def done(_: Any) -> None:
             self.seen.append("done")
             self._over.set()
