@@ -53,7 +53,7 @@ demo: setup fetch
 # tests take the same examples each time here, so that a change is judged by what it changed; plain `pytest` tries new ones.
 test: setup fetch
 	$(BIN)/pytest --hypothesis-profile=ci
-	$(BIN)/pytest --engine grpcio tests/e2e
+	$(BIN)/pytest --engine grpcio -m 'not one_engine' tests/e2e
 
 check: lint types contracts buf protos-check test
 

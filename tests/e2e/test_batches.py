@@ -22,6 +22,7 @@ from tests.harness.processes import DEADLINE_S, MESH, StartMesh, run_mesh, wait_
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.one_engine,
     pytest.mark.skipif(sys.platform != "linux", reason="what is killed takes its children along only there"),
 ]
 

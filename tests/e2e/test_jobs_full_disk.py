@@ -19,7 +19,7 @@ from tests.harness.disk import small_disk
 from tests.harness.processes import StartMesh
 from tests.unit.jobs.loaded import check, insisting, work
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.one_engine]
 
 DISK = ENOUGH_BYTES + (48 << 20)
 LEFT = 16 << 20

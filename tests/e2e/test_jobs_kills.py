@@ -10,6 +10,7 @@ from bench.soak.running import soak
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.one_engine,
     pytest.mark.timeout(300),  # twenty processes are started one after the other, on a machine that may be busy
     pytest.mark.skipif(sys.platform != "linux", reason="kills processes by pidfd"),
 ]
