@@ -103,7 +103,7 @@ class MeshUp:
         return list(self._pidfds)
 
     def kill(self, name: str) -> bool:
-        """SIGKILL to the newest run of a process; whether it was still there. Never hits another that has its id now."""
+        """SIGKILL to the newest run of a process; whether it was still there. Hits no other that has its id now."""
         if name in self._pidfds:
             with suppress(ProcessLookupError):
                 pidfd = self._pidfds[name][-1][1]
