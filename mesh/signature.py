@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mesh.errors import InvalidInput, NodeContractError
 from mesh.tensors import DATATYPES, Array, Tensors, datatype_of
 
-__all__ = ["ANY", "REST", "Dimension", "InputCheck", "Signature", "TensorSpec"]
+__all__ = ["ANY", "REST", "Dimension", "Fit", "InputCheck", "Signature", "TensorSpec"]
 
 Dimension = int | str
 """A size, a symbol, `?` for unknown, or `...` for any further dimensions (last only)."""
@@ -119,6 +119,32 @@ def _shape(inside: str, text: str) -> tuple[Dimension, ...]:
     return shape
 
 
+class Fit:
+    """A spec in the form in which many arrays are held against it, most of which fit.
+
+    Args:
+        spec: The spec.
+    """
+
+    __slots__ = ("_axes", "_dtype", "_sizes", "spec")
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        """The spec."""
+        self._dtype = DATATYPES[spec.datatype].dtype
+        self._axes = len(spec.shape)
+        # One comparison tells, where nothing but the number of rows is open.
+        first, sizes = spec.shape[:1], spec.shape[1:]
+        known = first not in ((), (REST,)) and not isinstance(first[0], int)
+        self._sizes = sizes if known and all(isinstance(size, int) for size in sizes) else None
+
+    def mismatch(self, array: Array) -> str:
+        """As `TensorSpec.mismatch`."""
+        if array.dtype is self._dtype and array.ndim == self._axes and array.shape[1:] == self._sizes:
+            return ""
+        return self.spec.mismatch(array)
+
+
 class InputCheck:
     """Holds what arrived against what is taken. Made once a node, called once a request.
 
@@ -129,6 +155,7 @@ class InputCheck:
 
     def __init__(self, specs: Mapping[str, TensorSpec], *, node: str) -> None:
         self._specs = dict(specs)
+        self._fits = [(name, Fit(spec)) for name, spec in specs.items()]
         self._node = node
         places: dict[str, list[tuple[str, int]]] = {}
         for name, spec in specs.items():
@@ -146,11 +173,11 @@ class InputCheck:
             InvalidInput: A tensor is missing, unknown, of another datatype or shape, or two tensors differ in a size
                 that they share, such as their rows; names node and tensor.
         """
-        for name, spec in self._specs.items():
+        for name, fit in self._fits:
             array = given.get(name)
             if array is None:
-                raise self._wrong(name, f"is missing; it takes {spec}")
-            if wrong := spec.mismatch(array):
+                raise self._wrong(name, f"is missing; it takes {fit.spec}")
+            if wrong := fit.mismatch(array):
                 raise self._wrong(name, wrong)
         if len(given) != len(self._specs):
             unknown = next(name for name in given if name not in self._specs)

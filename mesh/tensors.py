@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import ml_dtypes
 import numpy as np
@@ -27,6 +27,8 @@ import numpy as np
 from mesh.errors import InvalidInput
 
 __all__ = ["DATATYPES", "Array", "Datatype", "Tensors", "concatenate", "datatype_of", "wire_size"]
+
+T = TypeVar("T")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 """Any numpy array; what a tensor is in Python."""
@@ -190,7 +192,15 @@ class Tensors(Mapping[str, Array]):
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
 
-    # The views of the dict inside: those of Mapping look every name up again.
+    # Those of the dict inside: Mapping's own look names up one by one, in Python.
+
+    @overload
+    def get(self, key: str, /) -> Array | None: ...
+    @overload
+    def get(self, key: str, default: Array | T, /) -> Array | T: ...
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """The array of a name, or what is said instead."""
+        return self._arrays.get(key, default)
 
     def keys(self) -> KeysView[str]:
         """The names, in their order."""
@@ -234,11 +244,13 @@ class Tensors(Mapping[str, Array]):
         """
         rows = -1
         for name, array in self._arrays.items():
-            if array.ndim == 0:
+            shape = array.shape
+            if not shape:
                 raise InvalidInput(f"tensor {name!r} is a scalar: axis 0 has to be the batch", tensor=name)
-            if rows not in (-1, array.shape[0]):
-                raise InvalidInput(f"tensor {name!r} has {array.shape[0]} rows where others have {rows}", tensor=name)
-            rows = array.shape[0]
+            if shape[0] != rows:
+                if rows >= 0:
+                    raise InvalidInput(f"tensor {name!r} has {shape[0]} rows where others have {rows}", tensor=name)
+                rows = shape[0]
         return max(rows, 0)
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 from mesh.context import Context, NodeTiming
@@ -18,7 +19,7 @@ from mesh.node import Cache as CacheNode
 from mesh.partial import Partial
 from mesh.runtime.keeping import keeping
 from mesh.runtime.statistics import NodeCounter
-from mesh.signature import InputCheck, TensorSpec
+from mesh.signature import Fit, InputCheck
 from mesh.tensors import Array, Tensors
 from mesh.topology.declared import joined
 from mesh.topology.graph import Graph, GraphNode, LayerSettings
@@ -100,7 +101,7 @@ def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> 
     """The node's verb between two checks: what it takes, and that it gives what it declared, row by row."""
     verb: Handler[Any] = getattr(node, KINDS[spec.kind].verb)
     check = InputCheck(spec.takes, node=spec.name)
-    gives = list(spec.gives.items())
+    gives = [(name, Fit(told)) for name, told in spec.gives.items()]
     pid = os.getpid()
     gathers = isinstance(node, Aggregate) and node.gathers
 
@@ -136,7 +137,7 @@ def _checked(node: Node, spec: GraphNode, worker: str, counter: NodeCounter) -> 
     return call
 
 
-def _check_answer(answer: object, gives: list[tuple[str, TensorSpec]], rows: int, expands: bool) -> None:
+def _check_answer(answer: object, gives: list[tuple[str, Fit]], rows: int, expands: bool) -> None:
     """Hold an answer against the node's signature. Raises NodeFailed."""
     if not isinstance(answer, Tensors):
         raise NodeFailed(f"answered with {type(answer).__name__} instead of Tensors")
@@ -144,11 +145,11 @@ def _check_answer(answer: object, gives: list[tuple[str, TensorSpec]], rows: int
         rows = _check_sources(answer.sources, rows)
     elif answer.sources is not None:
         raise NodeFailed("gave sources, and its class does not say that it expands")
-    for name, spec in gives:
+    for name, fit in gives:
         array = answer.get(name)
         if array is None:
             raise NodeFailed(f"gave no tensor {name!r}", tensor=name)
-        if wrong := spec.mismatch(array):
+        if wrong := fit.mismatch(array):
             raise NodeFailed(f"gave a tensor {name!r} that {wrong}", tensor=name)
         if array.shape[:1] != (rows,):
             raise NodeFailed(f"gave a tensor {name!r} of shape {list(array.shape)} for {rows} rows", tensor=name)
@@ -171,9 +172,7 @@ def _observed(handler: Handler[Tensors], spec: GraphNode, worker: str, *, layere
     if not layered:
         return handler
 
-    async def call(request: Tensors, context: Context, /) -> Tensors:
-        if context.timings is None:
-            return await handler(request, context)
+    async def timed(request: Tensors, context: Context, timings: list[NodeTiming]) -> Tensors:
         own: list[NodeTiming] = []
         began = context.clock.now()
         answer = await handler(request, replace(context, timings=own))
@@ -183,11 +182,15 @@ def _observed(handler: Handler[Tensors], spec: GraphNode, worker: str, *, layere
         if own:
             queue_s = max(0.0, elapsed_s - compute_s)
             whole = replace(own[0], rows=answer.rows, compute_s=compute_s, queue_s=queue_s)
-            context.timings.append(whole)
+            timings.append(whole)
         else:
             # Answered by its cache, or by what somebody else had computed.
             waited = NodeTiming(node=spec.name, worker=worker, pid=os.getpid(), rows=answer.rows, queue_s=elapsed_s)
-            context.timings.append(waited)
+            timings.append(waited)
         return answer
+
+    def call(request: Tensors, context: Context, /) -> CoroutineType[Any, Any, Tensors]:
+        timings = context.timings
+        return handler(request, context) if timings is None else timed(request, context, timings)
 
     return call

@@ -8,15 +8,16 @@ step, the deadline before each step, which rows a node is run on, and which erro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from mesh.context import Context
 from mesh.errors import InvalidInput, NodeFailed, RequestError
 from mesh.runtime.crossing import arrived, packed
 from mesh.runtime.program import Program
 from mesh.runtime.rows import Rows
-from mesh.runtime.run import Ended, Run
+from mesh.runtime.run import Run
 from mesh.runtime.shadowing import Shadow
 from mesh.runtime.state import State
 from mesh.runtime.steps import NodeStep, Step
@@ -181,10 +182,13 @@ def _worth_remembering(steps: Sequence[Step]) -> bool:
     return sum(isinstance(step, NodeStep) and step.cached for step in steps) > 1
 
 
-async def _run(program: Program, state: State, ended: Ended | None = None) -> None:
-    if not program.one_by_one:
-        await Run(program, state, ended)()
-        return
+def _run(program: Program, state: State) -> Coroutine[Any, Any, None]:
+    if program.only is not None:
+        return program.only.run(state)
+    return _run_in_turn(program, state) if program.one_by_one else Run(program, state)()
+
+
+async def _run_in_turn(program: Program, state: State) -> None:
     for step in program.steps:
         await step.run(state)
         if program.timed:

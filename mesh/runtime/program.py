@@ -34,6 +34,8 @@ class Program:
     """There is some join: when steps ended is worth knowing."""
     one_by_one: bool
     """Each step waits for the one before it, and needs all that feeds it: no two ever run at once."""
+    only: Step | None
+    """The step of a graph of one node, where it needs nothing but to be run."""
 
     @classmethod
     def of(cls, steps: Sequence[Step], wanted: Collection[str]) -> Self:
@@ -54,6 +56,7 @@ class Program:
         joins = {
             index: step for index, step in enumerate(steps) if isinstance(step, JoinStep) and step.join is not None
         }
+        timed = any(isinstance(step, JoinStep) for step in steps)
         return cls(
             steps=tuple(steps),
             feeds=feeds,
@@ -66,6 +69,7 @@ class Program:
             first=first,
             gives=gives,
             joins=joins,
-            timed=any(isinstance(step, JoinStep) for step in steps),
+            timed=timed,
+            only=steps[0] if len(steps) == 1 and not timed else None,
             one_by_one=not joins and all(index - 1 in before for index, before in enumerate(feeds) if index),
         )

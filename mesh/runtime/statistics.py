@@ -12,8 +12,9 @@ waiting, whichever rows the batches were made of.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from types import CoroutineType
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,7 @@ class CountedGraph:
         self._call = counter.around(root)
         self._counter = counter
 
-    def __call__(self, request: Tensors, context: Context, /) -> Coroutine[Any, Any, Tensors]:
+    def __call__(self, request: Tensors, context: Context, /) -> CoroutineType[Any, Any, Tensors]:
         """As the graph itself."""
         return self._call(request, context)
 
