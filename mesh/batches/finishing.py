@@ -16,7 +16,7 @@ from mesh.batches.arrow import Schema, parquet
 from mesh.batches.durable import force, unique
 from mesh.batches.folder import OutputFolder
 from mesh.batches.inputs import reason
-from mesh.batches.parts import Commit, errors_schema, read_commit
+from mesh.batches.parts import Commit, commit_of, errors_schema
 from mesh.batches.plan import BatchPlan
 from mesh.errors import SetupError
 
@@ -57,11 +57,8 @@ def commits_of(folder: OutputFolder, plan: BatchPlan) -> Iterator[Commit]:
         SetupError: A part is broken, or of another batch.
     """
     for number in sorted(folder.committed()):
-        commit = read_commit(folder.part(number))
-        shard = plan.shard(number)
-        if (commit.plan, commit.shard, commit.start, commit.stop) != (plan.digest, number, shard.start, shard.stop):
-            raise SetupError(f"output {folder.root}: {folder.part(number).name} is of another batch")
-        yield commit
+        if (commit := commit_of(folder, plan, number)) is not None:
+            yield commit
 
 
 def finish_batch(folder: OutputFolder, plan: BatchPlan, columns: Schema, *, began: float, ended: float) -> Summary:

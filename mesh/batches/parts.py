@@ -16,10 +16,11 @@ from mesh.batches.folder import OutputFolder
 from mesh.batches.plan import BatchPlan, Shard
 from mesh.errors import RequestError, SetupError
 
-__all__ = ["ERROR_COLUMNS", "Commit", "PartWriter", "errors_schema", "read_commit", "results_schema"]
+__all__ = ["ERROR_COLUMNS", "Commit", "PartWriter", "commit_of", "errors_schema", "read_commit", "results_schema"]
 
 _KEY = b"mesh.batch"
-_GROUP_ROWS = 65_536
+_GROUP_ROWS = 16_384
+"""Rows of a row group: few, so that most of a shard is encoded while its last rows are still being asked."""
 _GROUP_BYTES = 16 << 20
 ERROR_COLUMNS = ("row", "code", "message", "node", "tensor")
 
@@ -68,6 +69,21 @@ def read_commit(path: Path) -> Commit:
         return Commit(**json.loads(metadata[_KEY]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(f"{path.name}: it is no part of a batch, or it is broken: {error}") from None
+
+
+def commit_of(folder: OutputFolder, plan: BatchPlan, number: int) -> Commit | None:
+    """What the part of a shard says; None where it is not written.
+
+    Raises:
+        SetupError: The part is broken, or of another batch.
+    """
+    path = folder.part(number)
+    if not path.exists():
+        return None
+    commit, shard = read_commit(path), plan.shard(number)
+    if (commit.plan, commit.shard, commit.start, commit.stop) != (plan.digest, number, shard.start, shard.stop):
+        raise SetupError(f"output {folder.root}: {path.name} is of another batch")
+    return commit
 
 
 class PartWriter:

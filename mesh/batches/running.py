@@ -7,8 +7,9 @@ the graph. So what is in memory is those requests and their answers, and the row
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Self, TypeVar
 
@@ -17,7 +18,7 @@ from mesh.batches.columns import feeds_of_plan
 from mesh.batches.convert import Conversion, Converted
 from mesh.batches.folder import OutputFolder
 from mesh.batches.inputs import Input, Reading, RowsRead, reason, regrouped
-from mesh.batches.parts import Commit, PartWriter
+from mesh.batches.parts import Commit, PartWriter, commit_of
 from mesh.batches.plan import BatchPlan, Shard
 from mesh.batches.results import write_rows
 from mesh.context import SYSTEM_CLOCK, Clock
@@ -28,7 +29,9 @@ from mesh.tensors import Tensors
 
 __all__ = ["BatchRunner", "Told"]
 
-_AHEAD = 2
+_READ_AHEAD = 2
+"""Requests that the thread which reads is told to read at once: it goes from one to the next without the loop."""
+_AHEAD = _READ_AHEAD + 1
 """Requests that are read, or are being written, beside those that are with the graph."""
 
 Told = Callable[[int, int], object]
@@ -77,7 +80,8 @@ class BatchRunner:
         self._writer.shutdown()
 
     async def run(self, shard: Shard, *, most_errors: int | None = None, told: Told | None = None) -> Commit:
-        """Run one shard, and make its results visible. Where it fails or is cancelled, it leaves nothing.
+        """Run one shard, and make its results visible. Where it fails or is cancelled, it leaves nothing; where another
+        attempt has written it, it is not run.
 
         Args:
             shard: Which.
@@ -90,8 +94,11 @@ class BatchRunner:
         Raises:
             RequestError: The graph could not be asked, or files could not be read or written, as long as patience went.
             TooManyErrors: More rows failed than may.
-            SetupError: The input is not what it was.
+            SetupError: The input is not what it was; or what is there is of another batch.
         """
+        written = await self._in_writer(lambda: commit_of(self._folder, self._plan, shard.number))
+        if written is not None:
+            return written
         part = await self._in_writer(lambda: PartWriter(self._folder, self._plan, shard, self._source.schema))
         try:
             await self._flow(shard, part, most_errors, told)
@@ -115,10 +122,12 @@ class BatchRunner:
                 return await self._answers(converted)
 
         async def read() -> None:
+            coming: deque[Future[tuple[RowsRead, Converted] | None]] = deque()
             while True:
-                await room.acquire()
-                found = await self._in_reader(lambda: next(requests, None))
-                if found is None:
+                while len(coming) < _READ_AHEAD:
+                    await room.acquire()
+                    coming.append(self._reader.submit(next, requests, None))
+                if (found := await _readable(asyncio.wrap_future(coming.popleft()))) is None:
                     return asked.put_nowait(None)
                 asked.put_nowait((found[0], group.create_task(ask(found[1]))))
 
@@ -158,16 +167,20 @@ class BatchRunner:
         return answers
 
     async def _in_reader(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader, work)
-        except OSError as error:
-            raise Unavailable(f"the input cannot be read: {reason(error)}") from error
+        return await _readable(asyncio.get_running_loop().run_in_executor(self._reader, work))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writer, work)
         except OSError as error:
             raise Unavailable(f"the results cannot be written: {reason(error)}") from error
+
+
+async def _readable(reading: asyncio.Future[T]) -> T:
+    try:
+        return await reading
+    except OSError as error:
+        raise Unavailable(f"the input cannot be read: {reason(error)}") from error
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -110,11 +110,12 @@ class Carrier:
         self._clock = clock
         self._wall = wall
         self._chance = chance or random.Random()
-        self._leaving = asyncio.Event()
+        self._leaving = {lane: asyncio.Event() for lane in Lane}
 
-    def leave(self) -> None:
-        """Give back what is not finished, from now on."""
-        self._leaving.set()
+    def leave(self, lanes: Iterable[Lane] = Lane) -> None:
+        """Give back what is not finished of some lanes, from now on."""
+        for lane in lanes:
+            self._leaving[lane].set()
 
     async def __call__(self, delivery: Delivery) -> None:
         """Carry one out. Raises nothing but its own cancellation, after which the lease runs out by itself."""
@@ -138,7 +139,8 @@ class Carrier:
     async def _ended(self, lease: Lease) -> _End:
         """Work until there is a result, until it is of no use any more, or until the worker leaves."""
         working = asyncio.ensure_future(self._work(lease))
-        others = [asyncio.ensure_future(event.wait()) for event in (lease.cancelled, self._leaving)]
+        leaving = self._leaving[lease.work.lane]
+        others = [asyncio.ensure_future(event.wait()) for event in (lease.cancelled, leaving)]
         try:
             await asyncio.wait((working, *others), return_when=asyncio.FIRST_COMPLETED)
         finally:

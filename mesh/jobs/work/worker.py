@@ -235,6 +235,8 @@ class JobWorker:
     async def _drain(self, pulling: list[asyncio.Task[None]]) -> None:
         self._changed.set()
         self._notices.changed.set()
+        # Whoever looks after a batch waits for shards that nobody takes here any more; another goes on where it stands.
+        self._carry.leave((Lane.BATCH,))
         # What is pulling may have taken something just now, and gives it back.
         await ended({*pulling, *self._under_way(), *self._notices.tasks}, self._clock, self._bounds.grace_s)
         self._carry.leave()

@@ -212,7 +212,10 @@ async def test_the_first_of_two_who_run_the_same_shard_has_written_it(tmp_path: 
         first, second = await asyncio.gather(one.run(shard), other.run(shard))
         assert first == second
         content = started.folder.part(0).read_bytes()
-        assert await one.run(shard) == first
+    late = Sums()
+    async with runner(join_batch(GRAPH, str(tmp_path / "out")), late, GRAPH.inputs) as another:
+        assert await another.run(shard) == first
+        assert late.requests == [], "what is written is not asked again"
     assert started.folder.part(0).read_bytes() == content
     assert os.listdir(started.folder.writing) == []
     assert os.listdir(started.folder.errors) == [first.errors]

@@ -195,6 +195,33 @@ async def test_shards_and_batches_are_run_by_those_who_know_them(server: Nats) -
         assert (await here.over(job.id)).outcome == b"shard done"
 
 
+async def test_a_worker_that_leaves_ends_its_shard_and_gives_the_batch_to_another_at_once(server: Nats) -> None:
+    begun, ending = asyncio.Event(), asyncio.Event()
+
+    async def shard(task: bytes, lease: Lease) -> bytes:
+        begun.set()
+        await ending.wait()
+        return b"done"
+
+    async def batch(task: bytes, lease: Lease) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    # Neither lease nor grace run out.
+    async with shop(server, lease_s=600.0) as here:
+        worker = await here.worker("one", tasks={Lane.SHARD: shard, Lane.BATCH: batch}, bounds=bounds(grace_s=600.0))
+        whole, part = [(await here.store.submit(Work(lane=one)))[0] for one in (Lane.BATCH, Lane.SHARD)]
+        await promptly(begun.wait())
+        await until(lambda: worker.counts.begun == 2)
+        stopping = asyncio.ensure_future(here.stop("one"))
+        await until(lambda: worker.counts.released == 1)
+        job = await here.store.get(whole.id)
+        assert (job.state, job.attempt_count) == (JobState.QUEUED, 0)
+        ending.set()
+        await promptly(stopping)
+        assert (await here.store.get(part.id)).outcome == b"done"
+
+
 async def test_whoever_wants_to_be_told_is_told_until_they_hear_it(server: Nats) -> None:
     async with hook() as listener, shop(server) as here:
         listener.will("500 No")
