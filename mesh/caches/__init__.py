@@ -10,7 +10,7 @@ from mesh.caches.assembly import fits, put_together
 from mesh.caches.backend import CacheBackend, CacheStats, Entry, Found
 from mesh.caches.keys import KeySpec, RowKeys, Trust, digest_rows
 from mesh.caches.opening import BackendSettings, Opener, check_backend, open_backend
-from mesh.caches.values import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_rows
+from mesh.caches.values import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_answer, read_rows
 
 __all__ = [
     "SCHEMES",
@@ -32,5 +32,6 @@ __all__ = [
     "fits",
     "open_backend",
     "put_together",
+    "read_answer",
     "read_rows",
 ]

@@ -128,7 +128,7 @@ class RowKeys:
         Raises:
             InvalidInput: An input that counts is missing, has no axis 0, or other rows than the rest; names it.
         """
-        names = sorted(request) if self._inputs is None else self._inputs
+        names = sorted(request.keys()) if self._inputs is None else self._inputs
         signature: list[object] = [self._told(parameters), tuple(sorted(outputs)) if outputs else ()]
         arrays: list[Array] = []
         rows = -1

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,8 +29,12 @@ from mesh.tensors import DATATYPES, Array, Datatype, Tensors, datatype_of
 __all__ = ["Layout", "layout_of", "read_layout", "write_head"]
 
 _BY_NUMBER = {datatype.number: datatype for datatype in DATATYPES.values()}
-_WIRE_DTYPES = {name: datatype.dtype.newbyteorder("<") for name, datatype in DATATYPES.items()}
-"""Made once: each new one is hashed anew by whoever looks its datatype up."""
+_NATIVE = sys.byteorder == "little"
+"""Whether elements stand in a value as they do in memory."""
+_WIRE_DTYPES = {
+    name: datatype.dtype if _NATIVE else datatype.dtype.newbyteorder("<") for name, datatype in DATATYPES.items()
+}
+"""Numpy's own where they can be: others are compared, and hashed anew, by whoever looks their datatype up."""
 _COUNTS = struct.Struct("<IH")
 _TENSOR = struct.Struct("<BBH")
 _AXIS = struct.Struct("<Q")
@@ -52,9 +57,7 @@ class _Place:
     """Where it begins behind the head; 0 for BYTES, which begin where those before end."""
     nbytes: int
 
-    @property
-    def wire_dtype(self) -> np.dtype[Any]:
-        return _WIRE_DTYPES[self.datatype.name]
+    wire_dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Layout:
     objects: tuple[_Place, ...]
     size: int
     """Bytes of all fixed-size elements, filled up."""
+    plain: bool
+    """Any bytes of the right number are such tensors, as they stand."""
 
     def write(self, answer: Tensors, start: int, stop: int) -> list[bytes]:
         """The elements of some rows, in pieces."""
@@ -113,6 +118,20 @@ class Layout:
             for place in self.objects:
                 found[place.name] = _read_objects(place, values, cursors)
         return {name: found[name] for name in self.names}, bad
+
+    def read_plain(self, value: bytes, start: int, tail: int) -> dict[str, Array] | None:
+        """The tensors of one value, in place; None where they cannot be read so, or are not as the layout says.
+
+        Args:
+            value: The value.
+            start: Where its elements begin.
+            tail: How many bytes follow them.
+        """
+        if not self.plain or len(value) != start + self.size + tail:
+            return None
+        return {
+            place.name: np.ndarray(place.shape, place.wire_dtype, value, start + place.offset) for place in self.fixed
+        }
 
     def _read_fixed(self, place: _Place, block: bytes, values: int, start: int) -> Array:
         shape = (values * self.rows, *place.shape[1:])
@@ -236,12 +255,14 @@ def _parsed(head: bytes) -> tuple[Layout, int]:
             shape.append(_AXIS.unpack_from(head, position)[0])
             position += _AXIS.size
         datatype = _BY_NUMBER[number]
+        dtype = _WIRE_DTYPES[datatype.name]
         elements = math.prod(shape)
         names.append(name)
         if datatype.itemsize:
-            place = _Place(name, datatype, tuple(shape), elements, offset, elements * datatype.itemsize)
+            place = _Place(name, datatype, tuple(shape), elements, offset, elements * datatype.itemsize, dtype)
             fixed.append(place)
             offset += place.nbytes + -place.nbytes % 8
         else:
-            objects.append(_Place(name, datatype, tuple(shape), elements, 0, elements * _LENGTH.itemsize))
-    return Layout(rows, tuple(names), tuple(fixed), tuple(objects), offset), position
+            objects.append(_Place(name, datatype, tuple(shape), elements, 0, elements * _LENGTH.itemsize, dtype))
+    plain = _NATIVE and not objects and all(place.elements and place.datatype.name != "BOOL" for place in fixed)
+    return Layout(rows, tuple(names), tuple(fixed), tuple(objects), offset, plain), position

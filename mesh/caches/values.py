@@ -34,7 +34,7 @@ from mesh.caches.layouts import Layout, layout_of, read_layout, write_head
 from mesh.errors import InvalidInput, RequestError
 from mesh.tensors import Array, Tensors
 
-__all__ = ["VALUE_OVERHEAD", "Hits", "encode_error", "encode_rows", "read_rows"]
+__all__ = ["VALUE_OVERHEAD", "Hits", "encode_error", "encode_rows", "read_answer", "read_rows"]
 
 _VERSION = 1
 _TENSORS, _ERROR = 1, 2
@@ -106,6 +106,26 @@ def encode_error(key: bytes, error: InvalidInput) -> bytes:
     texts = [text.encode(errors="replace") for text in (error.text, error.node, error.tensor)]
     body = b"".join([part for text in texts for part in (_TEXT.pack(len(text)), text)])
     return _sealed(_FIXED.pack(_VERSION, _ERROR, 0, 0, 0, key) + body)
+
+
+def read_answer(keys: Sequence[bytes], values: Sequence[bytes]) -> Tensors | None:
+    """The tensors of values all of which can be used; None where some cannot. Never raises."""
+    if len(keys) == 1 and (tensors := _read_one(keys[0], values[0])) is not None:
+        return tensors
+    hits = read_rows(keys, values)
+    return hits.tensors if len(hits.rows) == len(keys) else None
+
+
+def _read_one(key: bytes, value: bytes) -> Tensors | None:
+    """The tensors of one value, the commonest case; None where it is none that can be read so."""
+    if type(value) is not bytes or not VALUE_OVERHEAD <= len(value) < _COPIED:
+        return None
+    if value[:4] != b"\1\1\0\0" or value[_KEY] != key[:16] or xxhash.xxh3_64_digest(value[:-_CHECK]) != value[-_CHECK:]:
+        return None
+    start = _START + int.from_bytes(value[4:8], "little")
+    layout = read_layout(value[_START:start], 0)
+    arrays = None if layout is None else layout.read_plain(value, start, _CHECK)
+    return None if arrays is None else Tensors.trusted(arrays)
 
 
 def read_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Hits:

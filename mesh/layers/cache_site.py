@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mesh.caches import CacheBackend, Entry, Found, Hits, KeySpec, read_rows
-from mesh.signature import TensorSpec
+from mesh.caches import CacheBackend, Entry, Found, Hits, KeySpec, read_answer, read_rows
+from mesh.signature import Fit, TensorSpec
 from mesh.tensors import Tensors
 
 __all__ = ["CacheCounter", "CacheSite"]
@@ -52,6 +52,8 @@ class CacheSite:
     """Where its answers are kept."""
     gives: Mapping[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
     """What it gives; what is found and is none of it counts as broken. Not looked at where empty."""
+    fits: Mapping[str, Fit] = field(init=False, compare=False, repr=False)
+    """The same, to be held against many answers."""
     expands: bool = False
     backend: CacheBackend = field(compare=False)
     counter: CacheCounter = field(compare=False, default_factory=CacheCounter)
@@ -59,6 +61,9 @@ class CacheSite:
     """Most puts that may be on their way; what comes beyond is not kept."""
     running: set[asyncio.Task[None]] = field(compare=False, default_factory=set[asyncio.Task[None]])
     """Computations that run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fits", {name: Fit(spec) for name, spec in self.gives.items()})
 
     async def close(self) -> None:
         """End what runs behind callers' backs."""
@@ -101,11 +106,10 @@ class CacheSite:
         """
         try:
             values = self.backend.at_hand(self.namespace, keys, stale_s)
-            hits = Hits() if values is None else read_rows(keys, values)
+            answer = None if values is None else read_answer(keys, values)
         except Exception:
             return None
-        whole = hits.tensors is not None and len(hits.rows) == len(keys) and self._is_an_answer(hits.tensors)
-        return hits.tensors if whole else None
+        return answer if answer is not None and self._is_an_answer(answer) else None
 
     async def keep(self, entries: Callable[[], list[Entry]]) -> None:
         """Keep what a function gives, if it can be kept."""
@@ -127,8 +131,8 @@ class CacheSite:
 
     def _is_an_answer(self, tensors: Tensors) -> bool:
         """Whether the node could have given this."""
-        if not self.gives:
-            return True
-        if self.gives.keys() != tensors.keys() or (tensors.sources is not None) != self.expands:
-            return False
-        return not any(spec.mismatch(tensors[name]) for name, spec in self.gives.items())
+        for name, fit in self.fits.items():
+            array = tensors.get(name)
+            if array is None or fit.mismatch(array):
+                return False
+        return not self.gives or (len(tensors) == len(self.gives) and (tensors.sources is not None) == self.expands)

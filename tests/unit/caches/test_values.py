@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.caches import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_rows
+from mesh.caches import VALUE_OVERHEAD, Hits, encode_error, encode_rows, read_answer, read_rows
 from mesh.caches.layouts import read_layout, write_head
 from mesh.errors import InvalidInput
 from mesh.tensors import Tensors, concatenate
@@ -26,6 +26,7 @@ ANSWER = Tensors(
     }
 )
 VALUES = encode_rows(KEYS[:3], ANSWER)
+PLAIN = encode_rows(KEYS[:1], Tensors({"label": [3], "p": np.ones((1, 2), np.float32)}))
 
 
 def sealed(content: bytes) -> bytes:
@@ -66,12 +67,29 @@ def test_some_of_the_values_are_those_rows_of_the_answer(data: st.DataObject) ->
     assert (hits.tensors is None) == (not hits.rows)
 
 
-def test_a_single_value_is_read_without_a_copy() -> None:
-    (array,) = (read_rows(KEYS[:1], VALUES[:1]).tensors or {})["p"]
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    assert owner is VALUES[0]
+@given(st.data())
+def test_an_answer_is_what_all_rows_together_are_and_none_where_one_is_amiss(data: st.DataObject) -> None:
+    asked = data.draw(st.integers(1, 2))
+    values = encode_rows(KEYS[:asked], data.draw(answers(asked)))
+    if data.draw(st.booleans()):
+        value = bytearray(values[0][:-8])
+        value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(0, 255))
+        values[0] = sealed(bytes(value[: data.draw(st.integers(0, len(value)))]))
+    hits, answer = read_rows(KEYS[:asked], values), read_answer(KEYS[:asked], values)
+    assert answer == (hits.tensors if len(hits.rows) == asked else None)
+    for array in (answer or {}).values():
+        assert not array.flags.writeable
+        assert array.flags.aligned
+        assert array.dtype.isnative
+
+
+@pytest.mark.parametrize("values", [VALUES[:1], PLAIN])
+def test_a_single_value_is_read_without_a_copy(values: list[bytes]) -> None:
+    for tensors in (read_rows(KEYS[:1], values).tensors, read_answer(KEYS[:1], values)):
+        owner: Any = (tensors or {})["p"]
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        assert owner is values[0]
 
 
 @given(st.integers(0, 2), st.data())

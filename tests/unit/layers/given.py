@@ -33,7 +33,8 @@ def doubled(request: Tensors) -> Tensors:
 class HandTimer:
     """A timer that the test runs."""
 
-    def __init__(self, callback: Callable[[], object]) -> None:
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when = when
         self._callback: Callable[[], object] | None = callback
 
     def fire(self) -> None:
@@ -55,7 +56,7 @@ class HandClock:
         return 1000.0
 
     def call_at(self, when: float, callback: Callable[[], object]) -> HandTimer:
-        self.timers.append(HandTimer(callback))
+        self.timers.append(HandTimer(when, callback))
         return self.timers[-1]
 
 

@@ -383,7 +383,7 @@ async def test_however_a_win_and_a_timeout_meet_one_of_them_is_told(inside: bool
 
     call = asyncio.create_task(ask())
     await settle()
-    hedge, timeout = clock.timers if inside else reversed(clock.timers)
+    hedge, timeout = sorted(clock.timers, key=lambda timer: timer.when)
     hedge.fire()
     await settle()
     first, second = await script.request(), await script.request()
