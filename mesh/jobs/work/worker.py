@@ -19,15 +19,16 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from mesh.context import SYSTEM_CLOCK, Clock
 from mesh.errors import RequestError
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.callbacks.teller import Teller
 from mesh.jobs.records import RUNS, Lane
-from mesh.jobs.store.job_store import Delivery, JobStore
+from mesh.jobs.store.job_store import JobStore
 from mesh.jobs.work.attempt import GraphRun
 from mesh.jobs.work.backoff import Backoff
 from mesh.jobs.work.carrying import CUT_OFF_S, Carrier, TaskRunner, WorkPolicy
@@ -38,6 +39,8 @@ from mesh.jobs.work.slots import Slots
 __all__ = ["JobWorker", "WorkBounds"]
 
 log = logging.getLogger("mesh.jobs")
+
+T = TypeVar("T")
 
 SWEEP_S = 60.0
 """How often what crashes left behind is looked for."""
@@ -187,28 +190,15 @@ class JobWorker:
             if await happens(self._changed, self._clock, wait_s):
                 return
             room, wait_s, lanes = min(self._tasks[lane].free for lane in others), 0.0, others
-        for delivery in await self._taken(lanes, room, wait_s):
+        # As soon as there is room for what was not asked for, the question is another one.
+        news = (stop,) if len(lanes) == len(RUNS) + len(self._tasks) else (stop, self._changed)
+        for delivery in await _unless(self._store.take(lanes, room, wait_s), *news):
             slots = self._tasks.get(delivery.lane, self._attempts)
             if stop.is_set() or not slots.free:
                 # More of one lane than there are slots for: somebody else may have one.
                 await delivery.refuse()
             else:
                 slots.start(self._carry(delivery))
-
-    async def _taken(self, lanes: Sequence[Lane], room: int, wait_s: float) -> Sequence[Delivery]:
-        """What the store has; nothing, as soon as there is room for what was not asked for."""
-        if len(lanes) == len(RUNS) + len(self._tasks):
-            return await self._store.take(lanes, room, wait_s)
-        taking = asyncio.ensure_future(self._store.take(lanes, room, wait_s))
-        changing = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait((taking, changing), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changing.cancel()
-            # What it has by then, it gives back.
-            taking.cancel()
-            await asyncio.wait((taking,))
-        return () if taking.cancelled() else taking.result()
 
     async def _pull_notices(self, stop: asyncio.Event) -> None:
         """Take as many callbacks as there is room for. One that is taken and not told is given to others later."""
@@ -218,7 +208,7 @@ class JobWorker:
         if not room:
             await self._notices.changed.wait()
             return
-        for notice in await self._store.take_notices(room, self._bounds.poll_s):
+        for notice in await _unless(self._store.take_notices(room, self._bounds.poll_s), stop):
             if not stop.is_set():
                 self._notices.start(self._tell(notice))
 
@@ -242,6 +232,20 @@ class JobWorker:
         self._carry.leave()
         if not await ended({*pulling, *self._under_way()}, self._clock, LAST_S):
             log.warning("worker %s leaves %d jobs to their leases", self.name, len(self._under_way()))
+
+
+async def _unless(taking: Coroutine[Any, Any, Sequence[T]], *news: asyncio.Event) -> Sequence[T]:
+    """What the store has; nothing, as soon as there is news. What was taken by then is given back by who takes it."""
+    task = asyncio.ensure_future(taking)
+    others = [asyncio.ensure_future(event.wait()) for event in news]
+    try:
+        await asyncio.wait((task, *others), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for other in others:
+            other.cancel()
+        task.cancel()
+        await asyncio.wait((task,))
+    return () if task.cancelled() else task.result()
 
 
 async def _cut_off(tasks: set[asyncio.Task[None]]) -> None:
