@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, Self, TypeVar
+from typing import Any
 
-import grpc
-
-from mesh.context import Context, Parameter, cancel_requested, new_request_id
-from mesh.errors import NotFound, RequestError, Unavailable
+from mesh.context import Context, Parameter, new_request_id
+from mesh.errors import Unavailable
+from mesh.jobs.gateway_client import GatewayClient
 from mesh.jobs.messages import (
     decode_event,
     decode_job,
@@ -30,15 +29,12 @@ from mesh.jobs.messages import (
 )
 from mesh.jobs.records import Callback, Job, JobState, Lane, Page, Progress
 from mesh.tensors import Tensors
-from mesh.transports import DEFAULT_ENGINE, ENGINES, Limits
+from mesh.transports import DEFAULT_ENGINE
 from mesh.transports.codec import duration, encode_options, encode_tensors
-from mesh.transports.grpc import target_of
-from mesh.transports.status import DETAILS_KEY, error_of_call
 from mesh.v1 import graph_service_pb2, job_service_pb2, job_service_pb2_grpc
 
 __all__ = ["JobClient"]
 
-T = TypeVar("T")
 
 CALL_S = 30.0
 """How long one answer may take."""
@@ -49,7 +45,7 @@ MOST_PAUSE_S = 1.0
 """Between two attempts to watch on."""
 
 
-class JobClient:
+class JobClient(GatewayClient):
     """An async context manager; it connects when first used. Good for any number of calls at once.
 
     Every method may raise `Unavailable`: nobody answers at the address, or the gateway does not reach its store; and
@@ -65,20 +61,7 @@ class JobClient:
     """
 
     def __init__(self, address: str, *, engine: str = DEFAULT_ENGINE, call_s: float = CALL_S) -> None:
-        self._address = address
-        self._target = target_of(address)
-        self._engine = engine
-        self._call_s = call_s
-        self._open: grpc.aio.Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        self._open = ENGINES[self._engine]().channel(self._target, Limits())
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        channel, self._open = self._open, None
-        if channel is not None:
-            await channel.close()
+        super().__init__(address, engine=engine, call_s=call_s, stub=job_service_pb2_grpc.JobServiceStub, takes="jobs")
 
     async def submit(
         self,
@@ -213,7 +196,7 @@ class JobClient:
                 raise Unavailable(f"{self._address} stopped telling of the job")
             except Unavailable as error:
                 until = time.monotonic() + patience_s if until is None else until
-                if self._open is None or not told.any or time.monotonic() + pause_s > until:
+                if self._closed or not told.any or time.monotonic() + pause_s > until:
                     raise
                 await asyncio.sleep(max(pause_s, min(error.retry_after_s, MOST_PAUSE_S)))
                 pause_s = min(pause_s * 2, MOST_PAUSE_S)
@@ -228,40 +211,6 @@ class JobClient:
                     yield event
         finally:
             call.cancel()
-
-    async def _ask(self, method: str, request: Any) -> Any:
-        ask: Any = getattr(self._stub(), method)
-        return await self._heard(lambda: ask(request, timeout=self._call_s))
-
-    async def _heard(self, asking: Callable[[], Awaitable[T]]) -> T:
-        """What a call gives; errors come back as they were raised."""
-        try:
-            return await asking()
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from None
-        except (asyncio.CancelledError, grpc.aio.UsageError):
-            # What grpcio says when the channel was closed under a call, or before it.
-            if cancel_requested():
-                raise
-            raise Unavailable("the client is closed") from None
-
-    def _error(self, error: grpc.aio.AioRpcError) -> RequestError:
-        if any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
-            return error_of_call(error)
-        match error.code():
-            case grpc.StatusCode.UNIMPLEMENTED:
-                return NotFound(f"{self._address} takes no jobs: its topology needs a jobs: block")
-            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-                return Unavailable(f"{self._address} cannot be reached: nobody answers there")
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return Unavailable(f"{self._address} took the call and did not answer within {self._call_s:g} s")
-            case _:
-                return error_of_call(error)
-
-    def _stub(self) -> job_service_pb2_grpc.JobServiceAsyncStub:
-        if self._open is None:
-            raise Unavailable("the client is closed")
-        return job_service_pb2_grpc.JobServiceStub(self._open)
 
 
 class _Told:

@@ -12,17 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Self
 
-import grpc
-
-from mesh.context import cancel_requested
-from mesh.errors import NotFound, RequestError, Unavailable
+from mesh.errors import Unavailable
 from mesh.jobs.batches.messages import Batch, decode_batch, write_spec
+from mesh.jobs.gateway_client import GatewayClient
 from mesh.topology.graph_jobs import GraphBatch
-from mesh.transports import DEFAULT_ENGINE, ENGINES, Limits
-from mesh.transports.grpc import target_of
-from mesh.transports.status import DETAILS_KEY, error_of_call
+from mesh.transports import DEFAULT_ENGINE
 from mesh.v1 import batch_service_pb2 as pb
 from mesh.v1 import batch_service_pb2_grpc
 
@@ -36,7 +31,7 @@ PATIENCE_S = 30.0
 """How long one who waits bears a gateway that is gone, or its store."""
 
 
-class BatchClient:
+class BatchClient(GatewayClient):
     """An async context manager; it connects when first used. Good for any number of calls at once.
 
     Every method may raise `Unavailable`: nobody answers at the address, or the gateway does not reach its store; and
@@ -52,20 +47,8 @@ class BatchClient:
     """
 
     def __init__(self, address: str, *, engine: str = DEFAULT_ENGINE, call_s: float = CALL_S) -> None:
-        self._address = address
-        self._target = target_of(address)
-        self._engine = engine
-        self._call_s = call_s
-        self._open: grpc.aio.Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        self._open = ENGINES[self._engine]().channel(self._target, Limits())
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        channel, self._open = self._open, None
-        if channel is not None:
-            await channel.close()
+        stub = batch_service_pb2_grpc.BatchServiceStub
+        super().__init__(address, engine=engine, call_s=call_s, stub=stub, takes="batches")
 
     async def start(self, batch: GraphBatch, *, graph: str = "", key: str = "") -> Batch:
         """Begin a batch. It is on disk once this returns.
@@ -149,33 +132,6 @@ class BatchClient:
                     return batch
             except Unavailable:
                 until = time.monotonic() + patience_s if until is None else until
-                if self._open is None or time.monotonic() > until:
+                if self._closed or time.monotonic() > until:
                     raise
             await asyncio.sleep(LOOK_S)
-
-    async def _ask(self, method: str, request: Any) -> Any:
-        if self._open is None:
-            raise Unavailable("the client is closed")
-        ask: Any = getattr(batch_service_pb2_grpc.BatchServiceStub(self._open), method)
-        try:
-            return await ask(request, timeout=self._call_s)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from None
-        except (asyncio.CancelledError, grpc.aio.UsageError):
-            # What grpcio says when the channel was closed under a call, or before it.
-            if cancel_requested():
-                raise
-            raise Unavailable("the client is closed") from None
-
-    def _error(self, error: grpc.aio.AioRpcError) -> RequestError:
-        if any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
-            return error_of_call(error)
-        match error.code():
-            case grpc.StatusCode.UNIMPLEMENTED:
-                return NotFound(f"{self._address} takes no batches: its topology needs a jobs: block")
-            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-                return Unavailable(f"{self._address} cannot be reached: nobody answers there")
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return Unavailable(f"{self._address} took the call and did not answer within {self._call_s:g} s")
-            case _:
-                return error_of_call(error)
