@@ -17,11 +17,12 @@ from collections import deque
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mesh.context import Context, Timer
+from mesh.context import Context, NodeTiming, Timer
 from mesh.errors import DeadlineExceeded, InvalidInput, NodeFailed, RequestError
 from mesh.handler import Handler
 from mesh.partial import Partial, failed_after, rows_failed, take_partial
@@ -65,6 +66,8 @@ class _Member:
     answer: asyncio.Future[Tensors]
     arrived: float
     """Instant on the context's clock; told only where there is a delay to count from it."""
+    running: _Running | None = None
+    """The batch that it went into."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +80,7 @@ class _Running:
     freed: bool = False
     """Whether the node was given to the next batch before this one's answers were handed out."""
 
-    def ended(self, _: asyncio.Future[Tensors]) -> None:
+    def leave(self) -> None:
         """One caller was answered or went away; the last one out cancels what still runs."""
         self.left -= 1
         if self.left == 0 and self.task is not None:
@@ -127,15 +130,20 @@ class _Batching:
         arrived = context.clock.now() if self._settings.max_delay_s else 0.0
         member = _Member(request, context, rows, _key(request, context), answer, arrived)
         self._waiting.append(member)
-        self._consider()
+        if self._has_room():
+            self._consider()
         try:
             return await answer
         finally:
-            if answer.cancel() or answer.cancelled():
+            gone = answer.cancel() or answer.cancelled()
+            running, member.running = member.running, None  # which knows its members: no cycle is left behind
+            if running is not None:
+                running.leave()
+            elif gone:
                 self._leave(member)
 
     def _leave(self, member: _Member) -> None:
-        """Take a caller that went away out of those that wait. (One whose batch runs: see _Running.ended.)"""
+        """Take a caller that went away out of those that wait."""
         if member not in self._waiting:
             return
         first = self._waiting[0] is member
@@ -188,7 +196,7 @@ class _Batching:
         self._tasks.add(running.task)
         running.task.add_done_callback(self._tasks.discard)
         for member in members:
-            member.answer.add_done_callback(running.ended)
+            member.running = running
 
     def _take(self) -> list[_Member]:
         """The waiting requests that go together with the first, in order, up to `max_rows`."""
@@ -257,10 +265,14 @@ class _Batching:
 
 
 def _key(request: Tensors, context: Context) -> Key:
-    shapes = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(request.items()))
+    shapes = [(name, array.dtype, array.shape[1:]) for name, array in request.items()]
+    if len(shapes) > 1:
+        shapes.sort(key=itemgetter(0))
+    if not context.parameters:
+        return (tuple(shapes),)
     # With their types: 1 and True are equal, and not the same to a node.
     parameters = sorted((name, type(value), value) for name, value in context.parameters.items())
-    return (shapes, *parameters)
+    return (tuple(shapes), *parameters)
 
 
 def _wanted(member: _Member) -> bool:
@@ -302,7 +314,8 @@ def _share(outputs: Tensors, members: list[_Member], context: Context) -> None:
     for member in members:
         stop = start + member.rows
         if not member.answer.done():
-            _tell_timings(member, context)
+            if member.context.timings is not None:
+                _tell_timings(member.context.timings, member.rows, context)
             member.answer.set_result(outputs.take(start, stop))
         start = stop
 
@@ -325,17 +338,16 @@ def _share_in_part(partial: Partial, members: list[_Member], context: Context) -
             error.request_id = member.context.request_id
             member.answer.set_exception(error)
         elif len(own.rows) == member.rows:
-            _tell_timings(member, context)
+            if member.context.timings is not None:
+                _tell_timings(member.context.timings, member.rows, context)
             member.answer.set_result(own.answer)
         elif _wanted(member):
             left.append(member)
     return left
 
 
-def _tell_timings(member: _Member, context: Context) -> None:
-    if member.context.timings is not None:
-        shared = context.timings or ()
-        member.context.timings.extend(replace(timing, rows=member.rows) for timing in shared)
+def _tell_timings(timings: list[NodeTiming], rows: int, context: Context) -> None:
+    timings.extend(replace(timing, rows=rows) for timing in context.timings or ())
 
 
 def _request_error(error: Exception, context: Context) -> RequestError:
