@@ -1,24 +1,26 @@
 """`BatchRunner`: shards of a batch through a graph, one at a time.
 
 One thread reads and makes tensors, another makes columns and writes; between them a bounded number of requests are with
-the graph. So what is in memory is those requests and their answers, and the row group that is being filled.
+the graph. So what is in memory is those requests and their answers, the first ones of the next shard, and the row group
+that is being filled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Self, TypeVar
 
 from mesh.batches.asking import Answers, Asking, Patience
 from mesh.batches.columns import feeds_of_plan
+from mesh.batches.coming import Coming, Request
 from mesh.batches.convert import Conversion, Converted
 from mesh.batches.folder import OutputFolder
 from mesh.batches.inputs import Input, Reading, RowsRead, reason, regrouped
 from mesh.batches.parts import Commit, PartWriter, commit_of
+from mesh.batches.pausing import to_the_end
 from mesh.batches.plan import BatchPlan, Shard
 from mesh.batches.results import write_rows
 from mesh.context import SYSTEM_CLOCK, Clock
@@ -40,7 +42,7 @@ T = TypeVar("T")
 
 
 class BatchRunner:
-    """An async context manager; used for one shard after another.
+    """An async context manager; runs one shard after another.
 
     Args:
         folder: Where results are written.
@@ -68,6 +70,10 @@ class BatchRunner:
         self._ask = Asking(handler, list(plan.outputs), parameters=plan.parameters, patience=patience, clock=clock)
         self._reader = ThreadPoolExecutor(1, "batch-read")
         self._writer = ThreadPoolExecutor(1, "batch-write")
+        self._is_reading = False
+        """Whether rows of the shard that is run are still to be read."""
+        self._next: Shard | None = None
+        self._prepared: tuple[Shard, Coming] | None = None
 
     async def __aenter__(self) -> Self:
         """Nothing is done yet."""
@@ -75,7 +81,9 @@ class BatchRunner:
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Close the input, and wait for the threads."""
-        await _to_the_end(asyncio.wrap_future(self._reader.submit(self._source.close)))
+        if self._prepared is not None:
+            await self._prepared[1].close()
+        await to_the_end(asyncio.wrap_future(self._reader.submit(self._source.close)))
         self._reader.shutdown()
         self._writer.shutdown()
 
@@ -102,17 +110,19 @@ class BatchRunner:
         part = await self._in_writer(lambda: PartWriter(self._folder, self._plan, shard, self._source.schema))
         try:
             await self._flow(shard, part, most_errors, told)
+            # Nothing of this shard waits for anything but the disk.
+            self._read_next(self._plan.in_flight + _AHEAD)
             await self._in_reader(lambda: self._source.check(shard.start, shard.stop))
             commit, _ = await self._in_writer(part.commit)
         except BaseException:
             # Behind whatever the writer is doing, and waited for.
-            await _to_the_end(asyncio.wrap_future(self._writer.submit(part.abandon)))
+            await to_the_end(asyncio.wrap_future(self._writer.submit(part.abandon)))
             raise
         return commit
 
     async def _flow(self, shard: Shard, part: PartWriter, most_errors: int | None, told: Told | None) -> None:
         """Read, ask and write, side by side; written in the order of the rows."""
-        plan, requests = self._plan, self._requests(shard)
+        plan, coming = self._plan, await self._begun(shard)
         asking, room = asyncio.Semaphore(plan.in_flight), asyncio.Semaphore(plan.in_flight + _AHEAD)
         # `room` bounds it.
         asked: asyncio.Queue[tuple[RowsRead, asyncio.Task[Answers]] | None] = asyncio.Queue()
@@ -122,12 +132,15 @@ class BatchRunner:
                 return await self._answers(converted)
 
         async def read() -> None:
-            coming: deque[Future[tuple[RowsRead, Converted] | None]] = deque()
+            for _ in range(coming.ahead):
+                await room.acquire()
             while True:
-                while len(coming) < _READ_AHEAD:
+                while coming.ahead < _READ_AHEAD:
                     await room.acquire()
-                    coming.append(self._reader.submit(next, requests, None))
-                if (found := await _readable(asyncio.wrap_future(coming.popleft()))) is None:
+                    coming.ask()
+                if (found := await _readable(coming.take())) is None:
+                    self._is_reading = False
+                    self._read_next()
                     return asked.put_nowait(None)
                 asked.put_nowait((found[0], group.create_task(ask(found[1]))))
 
@@ -146,9 +159,33 @@ class BatchRunner:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            await _to_the_end(asyncio.wrap_future(self._reader.submit(requests.close)))
+            self._is_reading = False
+            await coming.close()
 
-    def _requests(self, shard: Shard) -> Generator[tuple[RowsRead, Converted]]:
+    def prepare(self, shard: Shard) -> None:
+        """Say which shard is run next: its first requests are read while the one before is ended."""
+        self._next = shard
+        self._read_next()
+
+    def _read_next(self, most: int = _READ_AHEAD) -> None:
+        """Have the first requests of the next shard read, if it is known and nothing else is to be read."""
+        if self._next is not None and self._prepared is None and not self._is_reading:
+            shard, self._next = self._next, None
+            self._prepared = shard, Coming(self._reader, self._requests(shard))
+        while self._prepared is not None and self._prepared[1].ahead < most:
+            self._prepared[1].ask()
+
+    async def _begun(self, shard: Shard) -> Coming:
+        """The requests of a shard: those that are being read already, where it was said that it is next."""
+        prepared, self._prepared, self._next = self._prepared, None, None
+        self._is_reading = True
+        if prepared is not None:
+            if prepared[0] == shard:
+                return prepared[1]
+            await prepared[1].close()
+        return Coming(self._reader, self._requests(shard))
+
+    def _requests(self, shard: Shard) -> Generator[Request]:
         plan = self._plan
         reading = Reading(
             start=shard.start,
@@ -176,7 +213,7 @@ class BatchRunner:
             raise Unavailable(f"the results cannot be written: {reason(error)}") from error
 
 
-async def _readable(reading: asyncio.Future[T]) -> T:
+async def _readable(reading: Awaitable[T]) -> T:
     try:
         return await reading
     except OSError as error:
@@ -187,12 +224,3 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """What went wrong first; what followed from it does not matter."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-async def _to_the_end(work: asyncio.Future[None]) -> None:
-    """Wait for a thread, also where this is cancelled meanwhile."""
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            continue

@@ -65,6 +65,7 @@ class ShardWork:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._idle: dict[_Key, tuple[BatchPlan, BatchRunner]] = {}
+        self._running: tuple[_Key, BatchPlan, BatchRunner] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,18 +82,26 @@ class ShardWork:
             RequestError: The graph could not be asked, or files could not be read or written.
             InvalidInput: It cannot be run at all: the input is not what it was, or too many rows fail.
         """
-        async with self._turn:
-            return await self._run(ShardTask.FromString(task), lease)
-
-    async def _run(self, message: ShardTask, lease: Lease) -> bytes:
+        message = ShardTask.FromString(task)
         if await self._is_over(message.batch):
             return b""
-        key = (message.output, message.plan)
+        if self._running is not None and self._running[0] == _key(message):
+            _, plan, runner = self._running
+            runner.prepare(plan.shard(message.shard))
+        async with self._turn:
+            return await self._run(message, lease)
+
+    async def _run(self, message: ShardTask, lease: Lease) -> bytes:
+        key = _key(message)
         plan, runner = self._idle.pop(key, None) or await self._joined(message)
+        self._running = key, plan, runner
         telling = _Telling(lease, self._clock)
         most = message.most_errors if message.HasField("most_errors") else None
         try:
-            commit = await runner.run(plan.shard(message.shard), most_errors=most, told=telling)
+            try:
+                commit = await runner.run(plan.shard(message.shard), most_errors=most, told=telling)
+            finally:
+                self._running = None  # before it is closed
         except (SetupError, TooManyErrors) as error:
             await runner.__aexit__()
             raise InvalidInput(str(error)) from None
@@ -139,6 +148,10 @@ class ShardWork:
         while len(self._idle) > _KEPT:
             _, old = self._idle.pop(next(iter(self._idle)))
             await old.__aexit__()
+
+
+def _key(message: ShardTask) -> _Key:
+    return message.output, message.plan
 
 
 class _Telling:

@@ -203,6 +203,41 @@ async def test_as_many_rows_may_fail_as_is_said(tmp_path: Path) -> None:
         assert (await running.run(started.plan.shard(0), most_errors=2)).rows_failed == 2
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.permutations(range(4)),
+    foreseen=st.lists(st.none() | st.integers(0, 3), min_size=4, max_size=4),
+    early=st.booleans(),
+)
+async def test_shards_are_whole_whichever_was_said_to_be_next(
+    order: list[int], foreseen: list[int | None], early: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("next")
+    started = start_batch(GRAPH, batch_of(parquet_file(folder / "in.parquet", numbers(200)), folder / "out"))
+    async with runner(started, Sums(), GRAPH.inputs) as running:
+        for number, following in zip(order, foreseen, strict=True):
+            shard = asyncio.ensure_future(running.run(started.plan.shard(number)))
+            if not early:
+                await shard
+            if following is not None:
+                running.prepare(started.plan.shard(following))
+            assert (await shard).rows_done == 50
+    assert results(folder / "out").column("row").to_pylist() == list(range(200))
+
+
+async def test_what_is_read_ahead_of_an_input_that_changed_is_found_out(tmp_path: Path) -> None:
+    source = parquet_file(tmp_path / "in.parquet", numbers(200))
+    started = start_batch(GRAPH, batch_of(source, tmp_path / "out"))
+    async with runner(started, Sums(), GRAPH.inputs) as running:
+        running.prepare(started.plan.shard(1))
+        await running.run(started.plan.shard(0))
+        running.prepare(started.plan.shard(1))
+        parquet_file(source, numbers(200, {60: 5}))
+        with pytest.raises(SetupError, match="the input is not what it was when the batch began"):
+            await running.run(started.plan.shard(1))
+    assert started.folder.committed() == {0}
+
+
 async def test_the_first_of_two_who_run_the_same_shard_has_written_it(tmp_path: Path) -> None:
     source = parquet_file(tmp_path / "in.parquet", numbers(50, {3: -1}))
     started = start_batch(GRAPH, batch_of(source, tmp_path / "out"))
