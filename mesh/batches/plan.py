@@ -37,7 +37,7 @@ REQUEST_ROWS = {"files": 64}
 _TABLE_REQUEST_ROWS = 4096
 MOST_IN_FLIGHT = 4
 """Requests at once: one is read, one written, and the graph should not wait for either."""
-REQUEST_BYTES = 8 << 20
+REQUEST_BYTES = 4 << 20
 """Columns of a request, at most, but for a single row: a bound on memory, beside the one on messages."""
 
 

@@ -33,8 +33,9 @@ __all__ = ["BatchRunner", "Told"]
 
 _READ_AHEAD = 2
 """Requests that the thread which reads is told to read at once: it goes from one to the next without the loop."""
-_AHEAD = _READ_AHEAD + 1
-"""Requests that are read, or are being written, beside those that are with the graph."""
+_AHEAD = 6
+"""Requests that are read, or wait to be written, beside those that are with the graph: a row group is encoded every now
+and then, and neither the graph nor who reads should wait for that. Measured: with 3, a quarter slower."""
 
 Told = Callable[[int, int], object]
 """Told of how many rows were answered, and how many failed, since it was last told."""
