@@ -16,10 +16,12 @@ __all__ = ["TooManyErrors", "write_rows"]
 
 
 class TooManyErrors(MeshError):
-    """More rows failed than the batch's policy bears. `row` and `error` tell of the last of them."""
+    """More rows failed than the batch's policy bears. `row` and `error` tell of the first that was one too many."""
 
     def __init__(self, row: int, error: RequestError, most: int) -> None:
-        more = f"more than {most} rows failed" if most else "the batch stops at the first row that fails"
+        more = (
+            f"more than {most} row{'s' * (most != 1)} failed" if most else "the batch stops at the first row that fails"
+        )
         where = f"node {error.node}: " if error.node else ""
         super().__init__(f"{more}; row {row}: {where}{error.text}")
         self.row = row
@@ -68,7 +70,8 @@ def write_rows(
         kept.take(pa.array(places, pa.int64())),
     )
     if most_errors is not None and part.rows_failed > most_errors:
-        raise TooManyErrors(places[-1] + read.start, failed[places[-1]], most_errors)
+        place = places[most_errors - part.rows_failed]
+        raise TooManyErrors(place + read.start, failed[place], most_errors)
     return answered, len(failed)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -168,5 +167,4 @@ def _command(arguments: argparse.Namespace) -> str:
     """What to type to go on."""
     import shlex
 
-    typed = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-    return shlex.join([*typed, *([] if arguments.resume else ["--resume"])])
+    return shlex.join(["mesh", *sys.argv[1:], *([] if arguments.resume else ["--resume"])])

@@ -194,13 +194,18 @@ async def test_a_shard_that_fails_or_is_cancelled_leaves_nothing(tmp_path: Path)
     assert [os.listdir(one) for one in (folder.parts, folder.writing, folder.errors)] == [[], [], []]
 
 
-async def test_as_many_rows_may_fail_as_is_said(tmp_path: Path) -> None:
-    source = parquet_file(tmp_path / "in.parquet", numbers(50, {3: -1, 40: -1}))
+async def test_as_many_rows_may_fail_as_is_said_and_the_first_that_is_one_too_many_is_named(tmp_path: Path) -> None:
+    source = parquet_file(tmp_path / "in.parquet", numbers(50, {3: -1, 5: -1, 7: -1, 40: -1}))
     started = start_batch(GRAPH, batch_of(source, tmp_path / "out"))
     async with runner(started, Sums(), GRAPH.inputs) as running:
-        with pytest.raises(TooManyErrors, match="more than 1 rows failed; row 40"):
-            await running.run(started.plan.shard(0), most_errors=1)
-        assert (await running.run(started.plan.shard(0), most_errors=2)).rows_failed == 2
+        for most, text in (
+            (0, "the batch stops at the first row that fails; row 3"),
+            (1, "more than 1 row failed; row 5"),
+            (3, "more than 3 rows failed; row 40"),
+        ):
+            with pytest.raises(TooManyErrors, match=text):
+                await running.run(started.plan.shard(0), most_errors=most)
+        assert (await running.run(started.plan.shard(0), most_errors=4)).rows_failed == 4
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
