@@ -231,6 +231,7 @@ class Context:
             raise
         finally:
             timer.cancel()
+            del waits_for  # an error in it knows this frame, by its traceback: no cycle is left behind
         if expired and task.uncancel() <= before:
             # The answer and the deadline met in the same turn of the loop: the answer is late.
             raise DeadlineExceeded("the deadline passed", request_id=self.request_id)
@@ -265,11 +266,13 @@ def _rest(steps: Generator[Any, Any, T], waits_for: Any) -> Generator[Any, Any, 
         try:
             yield waits_for
         except BaseException as error:
+            del waits_for
             try:
                 waits_for = steps.throw(error)
             except StopIteration as finished:
                 return finished.value
         else:
+            del waits_for
             return (yield from steps)
 
 

@@ -141,6 +141,7 @@ class _Batching:
                 running.leave()
             elif gone:
                 self._leave(member)
+            del answer, member, running  # an error in them knows this frame, by its traceback
 
     def _leave(self, member: _Member) -> None:
         """Take a caller that went away out of those that wait."""
@@ -227,6 +228,7 @@ class _Batching:
                 member.answer.cancel()  # does nothing to those that have their answer
             if not running.freed:
                 self._free()
+            running.task = None  # whose end may know this frame
 
     async def _attempt(self, members: list[_Member], running: _Running | None = None) -> None:
         """Run some requests as one; where that fails for what they hold, run halves of them.
@@ -248,6 +250,12 @@ class _Batching:
                 await asyncio.sleep(0)  # the turn in which that batch begins
             _share(outputs, members, context)
             return
+        try:
+            await self._failed(failed, members, rows, context)
+        finally:
+            del failed  # which knows this frame, by its traceback: no cycle is left behind
+
+    async def _failed(self, failed: RequestError, members: list[_Member], rows: int, context: Context) -> None:
         partial = take_partial(failed)
         if partial is not None and partial.errors and partial.within(rows):
             if left := _share_in_part(partial, members, context):

@@ -274,26 +274,27 @@ class _Caching:
         self._forget(flight)
 
     async def _compute(self, flight: Flight, request: Tensors, context: Context) -> None:
+        keys = flight.keys
         try:
             work = self._handler(request, context)
             answer = await (context.run(work) if flight.background else work)
-            _check_rows(answer, len(flight.keys))
+            _check_rows(answer, len(keys))
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, asyncio.CancelledError) and cancel_requested():
                 raise
-            failed = _request_error(error, context)
-            partial = take_partial(failed)
-            if partial is not None and partial.within(len(flight.keys)):
-                await self._failed_in_part(flight, partial)
-            else:
-                await self._failed(flight, failed)
+            await self._failed(flight, _request_error(error, context))
         else:
-            flight.land(answer, {key: row for row, key in enumerate(flight.keys)})
-            await self._put(flight, lambda: self._entries(flight.keys, answer))
+            flight.land(answer, {key: row for row, key in enumerate(keys)})
+            await self._put(flight, lambda: self._entries(keys, answer))
         finally:
             self._forget(flight)
+            del flight  # an error in it knows this frame, by its traceback: no cycle is left behind
 
     async def _failed(self, flight: Flight, error: RequestError) -> None:
+        partial = take_partial(error)
+        if partial is not None and partial.within(len(flight.keys)):
+            await self._failed_in_part(flight, partial)
+            return
         keys, row = flight.keys, error.row
         alone = 0 if len(keys) == 1 else None
         blamed = row if row is not None and 0 <= row < len(keys) else alone

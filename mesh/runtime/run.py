@@ -53,6 +53,7 @@ class Run:
         self._timers: list[Timer] = []
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
+        self._failure: Exception | None = None
         self._joinings: dict[int, Joining] = {}
 
     async def __call__(self) -> None:
@@ -71,6 +72,14 @@ class Run:
                 timer.cancel()
             if self._tasks:
                 await self._cut_off()
+            # Errors know by their tracebacks who knows them: no cycle is left behind.
+            self._state.errors = {}
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure
 
     async def _cut_off(self) -> None:
         for task in self._tasks.values():
@@ -103,8 +112,8 @@ class Run:
 
     async def _follow(self, index: int) -> None:
         """Run a step, then one that it made ready; the others get tasks of their own."""
+        error: RequestError | None = None
         while True:
-            error: RequestError | None = None
             try:
                 await self._program.steps[index].run(self._state)
             except RequestError as failed:
@@ -118,6 +127,7 @@ class Run:
                 return
             task = self._tasks.pop(index)
             self._end(index, error)
+            error = None  # its traceback knows this frame
             ready = self._taken_ready()
             if self._over.done() or not ready:
                 return
@@ -254,7 +264,5 @@ class Run:
     def _finish(self, error: Exception | None) -> None:
         if self._over.done():
             return
-        if error is None:
-            self._over.set_result(None)
-        else:
-            self._over.set_exception(error)
+        self._failure = error
+        self._over.set_result(None)

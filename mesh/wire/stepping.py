@@ -158,6 +158,7 @@ class StepTask(asyncio.Future[Any]):
         try:
             future.result()
         except BaseException as error:
+            del future  # the error knows this frame, by its traceback: no cycle is left behind
             self._step(error)
         else:
             self._step(None)
