@@ -13,7 +13,7 @@ from bench.measure import paired, paired_async
 from mesh.context import Context
 from mesh.layers import LAYERS
 from mesh.runtime import LocalMesh
-from mesh.runtime.loop import yield_to_models
+from mesh.runtime.loop import collect_seldom, yield_to_models
 from mesh.tensors import Tensors
 from mesh.topology import compile_text
 
@@ -44,6 +44,7 @@ async def run() -> dict[str, Any]:
     pictures = np.load(ROOT / "models" / "digits_sample.npz")["image"] / np.float32(16)
     pictures = np.concatenate([pictures] * (REQUESTS // len(pictures) + 1))[:REQUESTS]
     yield_to_models()  # as a worker does
+    collect_seldom()
     per_row: dict[int, float] = {}
     for size in SIZES:
         batch = pictures[:size]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.runtime.launch import JOBS, Launch, serve
-from mesh.runtime.loop import loop_factory, yield_to_models
+from mesh.runtime.loop import collect_seldom, loop_factory, yield_to_models
 from mesh.supervisor import hold_lifeline
 
 __all__ = ["add"]
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     hold_lifeline(grace_s=launch.grace_s + 10.0)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     yield_to_models()
+    collect_seldom()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(launch))
     return 0
