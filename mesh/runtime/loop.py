@@ -1,4 +1,4 @@
-"""The event loop that workers and the command line run on, how it shares the interpreter, and how rarely it tidies up."""
+"""The event loop that workers and the command line run on, and how it shares the interpreter with all else."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def yield_to_models() -> None:
 
 
 YOUNG_OBJECTS = 10_000
-"""Python's own 700 are fewer than a hundred requests in flight hold, so the collector looked through them again and again
-and found nothing: it took a third of what a request through a batch layer costs with 1,024 callers."""
+"""Python's own 700 are fewer than a hundred requests in flight hold, so the collector looked through them again and
+again and found nothing: it took a third of what a request through a batch layer costs with 1,024 callers."""
 
 
 def collect_seldom() -> None:
