@@ -29,6 +29,7 @@ from mesh.runtime import LocalMesh
 from mesh.tensors import Array, Tensors
 from mesh.topology import compile_file, compile_text
 from mesh.transports import InprocTransport, Limits, Transport
+from scripts.measure_batch import batch
 from scripts.measure_caches import inference_cache, shared_cache, tiered_cache
 from scripts.measure_data_caches import input_data_cache, preprocessed_data_cache
 from scripts.sentences import sentences
@@ -329,6 +330,7 @@ MEASURES: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "tiered_cache": tiered_cache,
     "input_data_cache": input_data_cache,
     "preprocessed_data_cache": preprocessed_data_cache,
+    "batch": batch,
 }
 
 

@@ -213,6 +213,19 @@ def _passes(found: Any, asked: str, node: str) -> str:
     return _table(["", "rows", asked, "spared", f"{node} busy, s", "ms a row, mean", "median"], rows)
 
 
+def _batch(found: Any) -> str:
+    rows = [
+        (
+            f"{count} worker{'s' * (count != '1')}",
+            *(one[name] for name in ("rows", "rows_failed", "seconds", "rows_per_s")),
+            _part_of_one(one["accuracy"]),
+        )
+        for count, one in found["workers"].items()
+    ]
+    judged = next(iter(found["workers"].values()))["judged"]
+    return _table(["", "rows", "failed", "s", "rows a second", f"accuracy, of {judged:,} that are new to it"], rows)
+
+
 TABLES: Mapping[str, Callable[[Any], str]] = {
     "serial_ocr": lambda every: _serial_ocr(every["serial_ocr"]),
     "serial_ocr, time": lambda every: _serial_ocr_ms(every["serial_ocr"]),
@@ -227,6 +240,7 @@ TABLES: Mapping[str, Callable[[Any], str]] = {
     "tiered_cache": lambda every: _tiered_cache(every["tiered_cache"]),
     "input_data_cache": lambda every: _input_data_cache(every["input_data_cache"]),
     "preprocessed_data_cache": lambda every: _preprocessed_data_cache(every["preprocessed_data_cache"]),
+    "batch": lambda every: _batch(every["batch"]),
 }
 
 
