@@ -32,6 +32,7 @@ from mesh.transports import InprocTransport, Limits, Transport
 from scripts.measure_batch import batch
 from scripts.measure_caches import inference_cache, shared_cache, tiered_cache
 from scripts.measure_data_caches import input_data_cache, preprocessed_data_cache
+from scripts.measure_placed import as_jobs, placed
 from scripts.sentences import sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -331,6 +332,8 @@ MEASURES: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "input_data_cache": input_data_cache,
     "preprocessed_data_cache": preprocessed_data_cache,
     "batch": batch,
+    "placed": placed,
+    "as_jobs": as_jobs,
 }
 
 

@@ -27,6 +27,9 @@ IMAGES = ROOT / "docs" / "images"
 MEASURED = TOPOLOGIES / "MEASURED.json"
 
 PICTURES: Mapping[str, str] = {
+    "web_single": "fused",
+    "synchronous": "apart",
+    "prep_pred_simple": "simple",
     "prep_pred_microservice": "microservice",
     "serial_ocr": "fused",
     "serial_cascade": "fused",
@@ -226,6 +229,29 @@ def _batch(found: Any) -> str:
     return _table(["", "rows", "failed", "s", "rows a second", f"accuracy, of {judged:,} that are new to it"], rows)
 
 
+def _placed(found: Any) -> str:
+    rows = [
+        (
+            f"`{name}`",
+            f"`{one['placement']}`",
+            *(cell for way in ("in this process", "mesh up") for cell in _asked(one[way])),
+        )
+        for name, one in found.items()
+    ]
+    return _table(
+        ["", "placement", "one process: ms, median (p99)", "a second", "`mesh up`: ms, median (p99)", "a second"], rows
+    )
+
+
+def _asked(one: Any) -> tuple[str, str]:
+    return f"{one['p50_ms']} ({one['p99_ms']})", f"{one['per_s']:,.0f}"
+
+
+def _as_job(found: Any) -> str:
+    names = {"call": "as a call: the answer", "submitted": "as a job: its id", "over": "its end"}
+    return _table(["", *(names.get(event, f"`{event}`") for event in found["ms"])], [("ms", *found["ms"].values())])
+
+
 TABLES: Mapping[str, Callable[[Any], str]] = {
     "serial_ocr": lambda every: _serial_ocr(every["serial_ocr"]),
     "serial_ocr, time": lambda every: _serial_ocr_ms(every["serial_ocr"]),
@@ -241,6 +267,9 @@ TABLES: Mapping[str, Callable[[Any], str]] = {
     "input_data_cache": lambda every: _input_data_cache(every["input_data_cache"]),
     "preprocessed_data_cache": lambda every: _preprocessed_data_cache(every["preprocessed_data_cache"]),
     "batch": lambda every: _batch(every["batch"]),
+    "placed": lambda every: _placed(every["placed"]),
+    "asynchronous": lambda every: _as_job(every["as_jobs"]["asynchronous"]),
+    "asynchronous_parallel": lambda every: _as_job(every["as_jobs"]["asynchronous_parallel"]),
 }
 
 
