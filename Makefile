@@ -49,11 +49,9 @@ fetch: models/fetched/.ready
 demo: setup fetch
 	@$(PY) scripts/demo.py
 
-# Every test over the wire, then those that start processes over grpcio: the other engine, and both together. Property
-# tests take the same examples each time here, so that a change is judged by what it changed; plain `pytest` tries new ones.
+# Every test over the wire, then those that start processes over grpcio: the other engine, and both together.
 test: setup fetch
-	$(BIN)/pytest --hypothesis-profile=ci
-	$(BIN)/pytest --engine grpcio -m 'not one_engine' tests/e2e
+	$(PY) scripts/test.py
 
 check: lint types contracts buf protos-check test
 
