@@ -107,6 +107,9 @@ class Nats:
     def pause(self) -> None:
         """It takes connections and bytes from now on, and does nothing with them."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        # It goes on for as long as the signal is under way.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """It goes on."""

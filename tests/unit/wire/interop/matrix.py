@@ -22,6 +22,7 @@ __all__ = [
     "STREAMED",
     "UNBOUNDED",
     "Code",
+    "Crossed",
     "Ending",
     "TooSoon",
     "as_grpcio",
@@ -66,7 +67,8 @@ class TooSoon(Exception):
 
 class Crossed(Exception):
     """What grpcio's client says of a stream whose status came while it was writing a request, instead of the status:
-    "Internal error from Core". It does so or does not as their threads go, with any server, and tells nothing of it.
+    "Internal error from Core", or that it was cancelled. It does so or does not as their threads go, with any server,
+    and tells nothing of it.
     """
 
 

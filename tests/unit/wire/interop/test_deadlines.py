@@ -13,6 +13,7 @@ from tests.unit.wire.interop.matrix import (
     KINDS,
     STREAMED,
     Code,
+    Crossed,
     TooSoon,
     as_grpcio,
     ask,
@@ -77,6 +78,8 @@ async def test_a_deadline_that_has_passed(engines: str, kind: str, seconds: floa
     async with pair(engines, **handler(kind, hang)) as channel:
         await channel.channel_ready()
         found = await ending(ask(channel, kind, timeout=seconds))
+    if found.cancelled and kind.startswith("stream"):
+        raise Crossed  # nobody cancelled it: its status came while the first request was written
     assert found.code is Code.DEADLINE_EXCEEDED
     return found.code, found.raised, found.messages
 
