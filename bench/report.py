@@ -161,10 +161,25 @@ def _batches(told: dict[str, Any]) -> str:
             f"{1e6 / told['other_us']:,.0f}",
             _spread(told),
             f"**{told['share_of_bare']:.2f}**",
+            f"{told['whole_s']}",
             f"{told['resident_mib']}",
-        )
+        ),
+        (
+            f"{told['rows'] * told['times']:,} rows",
+            f"{told['rows_per_s_of_more']:,}",
+            *[""] * 4,
+            f"{told['resident_mib_of_more']}",
+        ),
     ]
-    head = ("file", "batch, rows a second", "bare loop, rows a second", "time, of bare", "speed, of bare", "memory MiB")
+    head = (
+        "file",
+        "batch, rows a second",
+        "bare loop, rows a second",
+        "time, of bare",
+        "speed, of bare",
+        "command s",
+        "memory MiB",
+    )
     return _table(head, rows)
 
 
