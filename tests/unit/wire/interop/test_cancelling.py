@@ -81,6 +81,7 @@ async def test_between_two_answers(engines: str, kind: str) -> Any:
     async with pair(engines, **handler(kind, held.behave)) as channel:
         call = ask(channel, kind)
         first = await call.read()
+        await held.there.wait()
         cancelled = call.cancel(), call.cancelled(), call.done()
         seen = await held.observed()
         ended = await ending(call)
@@ -95,6 +96,7 @@ async def test_while_an_answer_is_awaited(engines: str, kind: str) -> Any:
         call = ask(channel, kind)
         await call.read()
         reading = asyncio.ensure_future(call.read())
+        await held.there.wait()
         await asyncio.sleep(0)
         cancelled = call.cancel()
         found = await asyncio.gather(reading, return_exceptions=True)
@@ -173,6 +175,7 @@ async def test_by_leaving_the_loop_over_its_answers(engines: str, kind: str) -> 
         async for message in call:
             assert message == b"one"
             break
+        await held.there.wait()
         call.cancel()
         return await held.observed(), await call.code(), await call.details()
 
