@@ -174,9 +174,12 @@ async def test_what_is_done_is_told_as_it_goes_on(tmp_path: Path) -> None:
 async def test_a_shard_that_fails_or_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     source = parquet_file(tmp_path / "in.parquet", numbers(100, {3: -1}))
     started = start_batch(GRAPH, batch_of(source, tmp_path / "out"))
-    async with runner(started, Sums(Unavailable("gone"), Unavailable("gone")), GRAPH.inputs) as running:
+    # As many as there are requests, and once more for each.
+    gone = [Unavailable("gone") for _ in range(100)]
+    async with runner(started, Sums(*gone), GRAPH.inputs) as running:
         with pytest.raises(Unavailable, match="gone"):
             await running.run(started.plan.shard(0))
+    async with runner(started, Sums(), GRAPH.inputs) as running:
         with pytest.raises(
             TooManyErrors, match="the batch stops at the first row that fails; row 3: node model: is minus"
         ):
