@@ -18,6 +18,7 @@ from math import prod
 import numpy as np
 
 from mesh.batches.arrow import Column, Type, pa
+from mesh.batches.leaves import WIDTHS
 from mesh.batches.shapes import fixed_sizes, is_list
 from mesh.errors import NodeFailed
 from mesh.signature import REST, TensorSpec
@@ -25,22 +26,7 @@ from mesh.tensors import Array, Tensors, datatype_of
 
 __all__ = ["encoded", "output_fields"]
 
-_LEAVES = {
-    "BOOL": pa.bool_(),
-    "UINT8": pa.uint8(),
-    "UINT16": pa.uint16(),
-    "UINT32": pa.uint32(),
-    "UINT64": pa.uint64(),
-    "INT8": pa.int8(),
-    "INT16": pa.int16(),
-    "INT32": pa.int32(),
-    "INT64": pa.int64(),
-    "FP16": pa.float16(),
-    "FP32": pa.float32(),
-    "FP64": pa.float64(),
-    "BF16": pa.float32(),
-    "BYTES": pa.binary(),
-}
+_LEAVES = {**WIDTHS, "BF16": pa.float32(), "BYTES": pa.binary()}
 
 
 def output_fields(outputs: Mapping[str, TensorSpec]) -> list[tuple[str, Type]]:

@@ -20,10 +20,10 @@ import numpy as np
 from mesh.batches.arrow import Column, compute, pa
 from mesh.tensors import DATATYPES, Array
 
-__all__ = ["Misfit", "leaves", "shown"]
+__all__ = ["WIDTHS", "Misfit", "leaves", "shown"]
 
 _SHOWN = 40
-_WIDTHS = {
+WIDTHS = {
     "BOOL": pa.bool_(),
     "UINT8": pa.uint8(),
     "UINT16": pa.uint16(),
@@ -37,6 +37,7 @@ _WIDTHS = {
     "FP32": pa.float32(),
     "FP64": pa.float64(),
 }
+"""Datatype -> what Arrow has for it, where it has it."""
 
 
 class Misfit(Exception):
@@ -59,7 +60,7 @@ def leaves(column: Column, datatype: str) -> Array:
         return _from_text(column, datatype)
     if datatype in ("FP16", "FP32", "FP64", "BF16"):
         return _floats(column, datatype)
-    wanted = _WIDTHS[datatype]
+    wanted = WIDTHS[datatype]
     if column.type != wanted:
         column = _cast(column, wanted, datatype)
     return column.to_numpy(zero_copy_only=False)
@@ -75,7 +76,7 @@ def _bytes(column: Column) -> Array:
 
 def _from_text(column: Column, datatype: str) -> Array:
     # Whatever has no type of its own there is read as the next wider one that has.
-    wider = pa.float32() if datatype in ("FP16", "BF16") else _WIDTHS[datatype]
+    wider = pa.float32() if datatype in ("FP16", "BF16") else WIDTHS[datatype]
     try:
         read = compute.cast(column, wider)
     except ValueError:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mesh.errors import SetupError
-from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.hosts import AllowedHosts
 from mesh.jobs.callbacks.signing import read_keys
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.store.settings import StoreSettings, StoreTls
@@ -89,7 +89,7 @@ def callback_settings(jobs: GraphJobs) -> CallbackSettings:
     """
     callbacks = jobs.callbacks
     return CallbackSettings(
-        hosts=AllowedHosts(callbacks.allow),
+        hosts=AllowedHosts(callbacks.allow, "callbacks are allowed to"),
         keys=read_keys(_text(callbacks.key_file), callbacks.key_file) if callbacks.key_file else (),
         attempts=callbacks.attempts,
         timeout_s=callbacks.timeout_s,

@@ -1,10 +1,10 @@
-"""Which IP addresses belong to the public internet, and how an address may be spelled."""
+"""Which IP addresses belong to the public internet."""
 
 from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["is_public", "plain_address"]
+__all__ = ["is_public"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -60,16 +60,3 @@ def is_public(text: str) -> bool:
             return address in _GIVEN_OUT_6 and not any(address in network for network in _NOT_PUBLIC_6)
         address = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return not any(address in network for network in _NOT_PUBLIC_4)
-
-
-def plain_address(text: str) -> str | None:
-    """The usual spelling of a numeric address; None for anything else.
-
-    Octal, hexadecimal and shortened IPv4 (0177.0.0.1, 0x7f.1, 2130706433) and IPv6 zones are not taken: programs
-    differ in what they make of them.
-    """
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return None if "%" in text else str(address)

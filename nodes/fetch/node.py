@@ -25,9 +25,9 @@ from mesh import (
     Unavailable,
     rows_failed,
 )
+from mesh.hosts import PORTS, AllowedHosts
 from mesh.units import format_duration
 from nodes.fetch.files import Roots
-from nodes.fetch.hosts import AllowedHosts
 from nodes.fetch.intake import Allowance, Intake
 from nodes.fetch.ordered import in_order
 from nodes.fetch.references import FileReference, Reference, WebReference, reference_of
@@ -220,7 +220,7 @@ class Fetch(Threaded, Preprocess):
         elif isinstance(reference, WebReference):
             if self._hosts is None:
                 raise InvalidInput(f"references of {reference.scheme}: are not taken")
-            if not self._hosts.allow(reference.scheme, reference.host, reference.port):
+            if not self._hosts.allow(reference.host, reference.port, PORTS[reference.scheme]):
                 raise InvalidInput(f"{reference}: the host is not allowed")
         elif reference.bucket not in self._buckets:
             raise InvalidInput(f"{reference}: the bucket is not allowed")

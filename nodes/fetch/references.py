@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes, urljoin
 
 from mesh import InvalidInput
-from nodes.fetch.hosts import PORTS, split_authority
+from mesh.hosts import PORTS, split_authority
 
 __all__ = ["MAX_REFERENCE", "FileReference", "ObjectReference", "Reference", "WebReference", "reference_of"]
 

@@ -12,9 +12,9 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from mesh import InvalidInput, RequestError, Unavailable
+from mesh.hosts import PORTS, AllowedHosts
 from nodes.fetch.addresses import is_public
 from nodes.fetch.connector import Connector
-from nodes.fetch.hosts import AllowedHosts
 from nodes.fetch.intake import Intake
 from nodes.fetch.references import WebReference
 
@@ -76,7 +76,7 @@ class Web:
 
     def allows(self, reference: WebReference) -> bool:
         """Whether its host may be asked."""
-        return self._hosts.allow(reference.scheme, reference.host, reference.port)
+        return self._hosts.allow(reference.host, reference.port, PORTS[reference.scheme])
 
     async def get(self, reference: WebReference, intake: Intake) -> bytes:
         """The body of the answer to a GET, through allowed redirects.

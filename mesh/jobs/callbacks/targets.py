@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 
 from mesh.errors import InvalidInput
-from mesh.jobs.callbacks.hosts import AllowedHosts, is_guarded, split_authority
+from mesh.hosts import PORTS, AllowedHosts, split_authority
+from mesh.jobs.callbacks.hosts import is_guarded
 from mesh.jobs.records import Callback
 from mesh.jobs.work.backoff import Backoff
 
@@ -15,7 +16,6 @@ __all__ = ["CallbackSettings", "Target", "check_callback"]
 
 MOST_CHARACTERS = 2048
 """Of a target: what the usual servers and proxies take as a request line, with room to spare."""
-_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"(?i:(https?))://([^/?#]*)([^?#]*)((?:\?[^#]*)?)")
 """Scheme, authority, path, query; split as RFC 3986, B, does it. A fragment is not for servers."""
 _LISTENER = re.compile(r"(?i:grpc)://([^/?#]*)/?")
@@ -59,7 +59,7 @@ class Target:
     @property
     def url(self) -> str:
         """As it is asked for."""
-        port = "" if self.port == _PORTS.get(self.scheme) else f":{self.port}"
+        port = "" if self.port == PORTS.get(self.scheme) else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}{self.path}"
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ def check_callback(callback: Callback, settings: CallbackSettings) -> Target:
         target = _url(text) if callback.url else _listener(text)
     except ValueError as error:
         raise InvalidInput(f"the callback's target cannot be read: {error}") from None
-    if not settings.hosts.allow(target.host, target.port, _PORTS.get(target.scheme)):
+    if not settings.hosts.allow(target.host, target.port, PORTS.get(target.scheme)):
         text = f"callbacks to {target.authority} are not allowed"
         raise InvalidInput(f"{text}: the topology's jobs.callbacks.allow has to name it")
     return target
@@ -113,7 +113,7 @@ def _url(text: str) -> Target:
         raise ValueError("it holds a name or password, which belongs into no URL")
     scheme = matched[1].lower()
     host, port = split_authority(matched[2])
-    return Target(scheme, host, port or _PORTS[scheme], (matched[3] or "/") + matched[4])
+    return Target(scheme, host, port or PORTS[scheme], (matched[3] or "/") + matched[4])
 
 
 def _listener(text: str) -> Target:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mesh import wire
 from mesh.errors import RequestError, Unavailable
-from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.hosts import AllowedHosts
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import Attempt, Callback, Job, JobState, Lane
 from mesh.jobs.store.job_store import Notice

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mesh.errors import NotFound
-from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.hosts import AllowedHosts
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import RUNS, Job, JobState, Lane, Page, Progress, Work
 from mesh.jobs.service import JobService

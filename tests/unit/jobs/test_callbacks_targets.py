@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, SetupError
-from mesh.jobs.callbacks.hosts import AllowedHosts, is_guarded
+from mesh.hosts import AllowedHosts
+from mesh.jobs.callbacks.hosts import is_guarded
 from mesh.jobs.callbacks.targets import CallbackSettings, Target, check_callback
 from mesh.jobs.records import Callback
 
@@ -144,7 +145,7 @@ def test_any_text_is_either_an_allowed_target_or_refused(text: str) -> None:
 @pytest.mark.parametrize("entry", ["", "http://a", "a/b", "*.10.0.0.1", "*", "a:0", "a:b", "*.*.a", "a b"])
 def test_an_entry_that_is_no_host_is_refused(entry: str) -> None:
     with pytest.raises(SetupError, match="callbacks are allowed to"):
-        AllowedHosts([entry])
+        AllowedHosts([entry], "callbacks are allowed to")
 
 
 GUARDED = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mesh.cli.main import main
-from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.hosts import AllowedHosts
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import JobState, Lane
 from mesh.jobs.service import JobService

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidInput, NotFound
-from mesh.jobs.callbacks.hosts import AllowedHosts
+from mesh.hosts import AllowedHosts
 from mesh.jobs.callbacks.targets import CallbackSettings
 from mesh.jobs.records import Callback, Lane
 from mesh.jobs.submission import MAX_KEY, MAX_TIMEOUT_S, Submissions

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mesh.errors import SetupError
+from mesh.hosts import AllowedHosts
 from mesh.jobs import settings
-from mesh.jobs.callbacks.hosts import AllowedHosts
 from mesh.jobs.settings import callback_settings, check_installed, store_settings, work_policy
 from mesh.jobs.store.settings import StoreSettings, StoreTls
 from mesh.jobs.work.backoff import Backoff

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import InvalidInput, SetupError
+from mesh.hosts import PORTS, AllowedHosts, split_authority
 from nodes.fetch.addresses import is_public
-from nodes.fetch.hosts import AllowedHosts, split_authority
 from nodes.fetch.references import MAX_REFERENCE, FileReference, ObjectReference, WebReference, reference_of
 
 
@@ -228,7 +228,7 @@ def test_whatever_bytes_come_only_invalid_input_is_raised(data: bytes) -> None:
 
 def allows(entry: str, url: str) -> bool:
     found = web(url)
-    return AllowedHosts([entry]).allow(found.scheme, found.host, found.port)
+    return AllowedHosts([entry]).allow(found.host, found.port, PORTS[found.scheme])
 
 
 @pytest.mark.parametrize(

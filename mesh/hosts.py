@@ -1,14 +1,14 @@
-"""Host names and ports: one spelling for each, and the list of those that may be asked."""
+"""Host names and ports: one spelling for each, and the list of those that may be asked, or told. Pure."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 
-from mesh import SetupError
-from nodes.fetch.addresses import plain_address
+from mesh.errors import SetupError
 
-__all__ = ["PORTS", "AllowedHosts", "split_authority"]
+__all__ = ["PORTS", "AllowedHosts", "plain_address", "split_authority"]
 
 PORTS = {"http": 80, "https": 443}
 """The schemes that are taken, and the port of each."""
@@ -17,6 +17,19 @@ _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """Of the last label: what https://url.spec.whatwg.org/#ends-in-a-number-checker takes for an IPv4 address."""
+
+
+def plain_address(text: str) -> str | None:
+    """The usual spelling of a numeric address; None for anything else.
+
+    Octal, hexadecimal and shortened IPv4 (0177.0.0.1, 0x7f.1, 2130706433) and IPv6 zones are not taken: programs
+    differ in what they make of them.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if "%" in text else str(address)
 
 
 def split_authority(text: str) -> tuple[str, int | None]:
@@ -47,17 +60,18 @@ def split_authority(text: str) -> tuple[str, int | None]:
 
 
 class AllowedHosts:
-    """The hosts that may be asked.
+    """The hosts of a list.
 
     Args:
         entries: Each `host` or `host:port`, where `host` is a name, an address, or `*.example.com` for every name
             below example.com (and not itself). Without a port, that of the scheme is meant, and no other.
+        told: How the list is told of where an entry is wrong, up to the entry.
 
     Raises:
         SetupError: An entry is none of these.
     """
 
-    def __init__(self, entries: Iterable[str]) -> None:
+    def __init__(self, entries: Iterable[str], told: str = "hosts has") -> None:
         self._exact: set[tuple[str, int | None]] = set()
         self._below: set[tuple[str, int | None]] = set()
         for entry in entries:
@@ -67,12 +81,21 @@ class AllowedHosts:
                 if below and (plain_address(host.strip("[]")) is not None):
                     raise ValueError("an address has no names below it")
             except ValueError as error:
-                raise SetupError(f"hosts has {entry!r}: {error}") from error
+                raise SetupError(f"{told} {entry!r}: {error}") from None
             (self._below if below else self._exact).add((host, port))
 
-    def allow(self, scheme: str, host: str, port: int) -> bool:
-        """Whether `host`, as `split_authority` spells it, may be asked at `port`."""
-        ports = (port, None) if port == PORTS[scheme] else (port,)
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._below)
+
+    def allow(self, host: str, port: int, usual_port: int | None) -> bool:
+        """Whether `host`, as `split_authority` spells it, is on the list with `port`.
+
+        Args:
+            host: Whom.
+            port: Where.
+            usual_port: The port that an entry without one means; None where there is none.
+        """
+        ports = (port, None) if port == usual_port else (port,)
         if any((host, one) in self._exact for one in ports):
             return True
         labels = host.split(".")
